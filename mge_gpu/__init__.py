@@ -1,0 +1,1 @@
+"""GPU-accelerated graph analytics for sparse neural networks."""

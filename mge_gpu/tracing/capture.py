@@ -1,0 +1,126 @@
+"""From a module to its ATen graph by torch.export, leaving the module as it was found."""
+
+import copy
+import operator
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx import Node
+
+from mge_gpu.errors import TracingError
+
+# Hooks that compute a weight from its parts; all others are the user's and do not run in the trace.
+_WEIGHT_HOOKS = ("torch.nn.utils.",)
+
+
+@dataclass
+class Capture:
+    """An ATen graph, and what its placeholders stand for in the model it came from."""
+
+    graph: torch.fx.Graph
+    inputs: list[Node]
+    tensors: dict[Node, Callable[[], torch.Tensor]]  # parameters, buffers and constants, read live
+    parameter_names: dict[Node, str]
+
+
+@contextmanager
+def preserved_rng() -> Iterator[None]:
+    """Leave the random states of Python, NumPy and torch (CPU) as they were."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def skeleton(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode that shares every tensor with ``model`` and has none of the user's hooks."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        tensors = [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]
+        memo.update({id(t): t for t in tensors if isinstance(t, torch.Tensor)})
+    try:
+        twin: nn.Module = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TracingError(
+            f"{type(model).__name__} cannot be copied for tracing ({_first_line(error)}); "
+            "remove attributes that copy.deepcopy refuses (locks, generators, open files)"
+        ) from error
+    for module in twin.modules():
+        module.training = False
+        for hooks in (module._forward_hooks, module._backward_hooks, module._backward_pre_hooks):
+            hooks.clear()
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if not type(hook).__module__.startswith(_WEIGHT_HOOKS):
+                del module._forward_pre_hooks[key]
+    return twin
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+
+
+def _live(model: nn.Module, name: str) -> Callable[[], torch.Tensor]:
+    """Read a parameter or buffer by name when it is asked for, not when the model was traced."""
+    path, _, leaf = name.rpartition(".")
+    return lambda: operator.attrgetter(leaf)(model.get_submodule(path))
+
+
+def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
+    """Trace ``model`` on fake tensors of shape (1, \*shape) for each shape; runs no arithmetic.
+
+    Raises TracingError if the model raises on that input, with the model's own message.
+    """
+    twin = skeleton(model)
+    first = next((t for t in model.parameters() if t.is_floating_point()), torch.zeros(1))
+    args = tuple(torch.zeros((1, *s), dtype=first.dtype, device=first.device) for s in shapes)
+    with preserved_rng(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            exported = torch.export.export(twin, args, strict=False)
+        except Exception as error:
+            got = ", ".join("x".join(map(str, s)) for s in shapes)
+            raise TracingError(
+                f"{type(model).__name__} raised on an input of shape {got} while it was traced "
+                f"({_first_line(error)}); check that the input shape is large enough for the network and "
+                "that forward() has no branch on tensor values"
+            ) from error
+    signature, placeholders = exported.graph_signature, {}
+    for node in exported.graph.nodes:
+        if node.op == "placeholder":
+            placeholders[node.name] = node
+    tensors: dict[Node, Callable[[], torch.Tensor]] = {}
+    names: dict[Node, str] = {}
+    for name, target in signature.inputs_to_parameters.items():
+        tensors[placeholders[name]] = _live(model, target)
+        names[placeholders[name]] = target
+    for name, target in signature.inputs_to_buffers.items():
+        tensors[placeholders[name]] = _live(model, target)
+    for name, target in signature.inputs_to_lifted_tensor_constants.items():
+        tensors[placeholders[name]] = lambda t=exported.constants[target]: t
+    inputs = [placeholders[n] for n in signature.user_inputs if n in placeholders]
+    return Capture(exported.graph, inputs, tensors, names)
+
+
+def evaluate(node: Node, tensors: dict[Node, Callable[[], torch.Tensor]]) -> torch.Tensor:
+    """The present value of a node that depends on parameters, buffers and constants only."""
+    if node in tensors:
+        return tensors[node]()
+
+    def real(x: Any) -> Any:
+        return torch.fx.node.map_arg(x, lambda n: evaluate(n, tensors))
+
+    assert callable(node.target)
+    with torch.no_grad():
+        result: torch.Tensor = node.target(*real(node.args), **real(node.kwargs))
+    return result

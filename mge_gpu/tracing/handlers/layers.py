@@ -1,0 +1,128 @@
+"""Parametric layers: convolutions, transposed convolutions, linear layers."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from mge_gpu.tracing.tracer import Call, Const, identity_taps
+from mge_gpu.tracing.value import Value, output_value
+
+
+def _tuple(x: int | Sequence[int], n: int) -> tuple[int, ...]:
+    values = (x,) if isinstance(x, int) else tuple(x)
+    return values * n if len(values) == 1 else values
+
+
+def _join(axes: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """Join (taps, outputs) tables of the axes to one over all taps and output positions, -1 kept."""
+    table = np.zeros((1, 1), np.int64)
+    for axis, size in zip(axes, sizes, strict=True):
+        both = table[:, None, :, None] * size + axis[None, :, None, :]
+        gone = (table < 0)[:, None, :, None] | (axis < 0)[None, :, None, :]
+        both = np.where(gone, -1, both)
+        table = both.reshape(table.shape[0] * axis.shape[0], -1)
+    return table.astype(np.int32)
+
+
+def _conv_axis(n: int, out: int, k: int, stride: int, before: int, dilation: int) -> np.ndarray:
+    at = np.arange(out)[None] * stride + np.arange(k)[:, None] * dilation - before
+    return np.where((at >= 0) & (at < n), at, -1)
+
+
+def _transposed_axis(n: int, out: int, k: int, stride: int, before: int, dilation: int) -> np.ndarray:
+    at = np.arange(out)[None] + before - np.arange(k)[:, None] * dilation
+    return np.where((at >= 0) & (at % stride == 0) & (at // stride < n), at // stride, -1)
+
+
+def _same(k: int, dilation: int) -> int:
+    """Zeros that padding='same' puts in front (torch puts the odd one behind)."""
+    return dilation * (k - 1) // 2
+
+
+def convolution(call: Call) -> Value:
+    """aten.conv{1,2,3}d: input, weight, bias, stride, padding (numbers or a word), dilation, groups."""
+    rank = len(call.args[1].shape) - 2
+    words = call.arg(4, "padding", 0)
+    stride, dilation = (_tuple(call.arg(i, n, 1), rank) for i, n in ((3, "stride"), (5, "dilation")))
+    kernel = call.args[1].shape[2:]
+    if words == "same":
+        padding = tuple(_same(k, d) for k, d in zip(kernel, dilation, strict=True))
+    else:
+        padding = _tuple(0 if words == "valid" else words, rank)
+    return _conv(call, stride, padding, dilation, call.arg(6, "groups", 1), transposed=False)
+
+
+def transposed_convolution(call: Call) -> Value:
+    """aten.conv_transpose{1,2,3}d: input, weight, bias, stride, padding, output_padding, groups, dilation."""
+    rank = len(call.args[1].shape) - 2
+    stride, padding, dilation = (
+        _tuple(call.arg(i, n, default), rank)
+        for i, n, default in ((3, "stride", 1), (4, "padding", 0), (7, "dilation", 1))
+    )
+    return _conv(call, stride, padding, dilation, call.arg(6, "groups", 1), transposed=True)
+
+
+def general_convolution(call: Call) -> Value:
+    """aten.convolution: input, weight, bias, stride, padding, dilation, transposed, output_padding, groups."""
+    rank = len(call.args[1].shape) - 2
+    stride, padding, dilation = (_tuple(call.args[i], rank) for i in (3, 4, 5))
+    return _conv(call, stride, padding, dilation, call.args[8], transposed=bool(call.args[6]))
+
+
+def _conv(call: Call, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int,
+          transposed: bool) -> Value:  # fmt: skip
+    value, weight = call.value(), call.args[1]
+    sizes, out, kernel = list(value.shape[2:]), call.shape[2:], weight.shape[2:]
+    before = list(padding)
+    halo = [t.halo for t in value.terms if t.halo]
+    if halo and not transposed:
+        value = _with_halo(call, value)
+        before = [p - halo[0][4 + 2 * a] for a, p in enumerate(padding)]
+        sizes = list(value.shape[2:])
+    axis = _transposed_axis if transposed else _conv_axis
+    axes = [
+        axis(n, o, k, s, b, d)
+        for n, o, k, s, b, d in zip(sizes, out, kernel, stride, before, dilation, strict=True)
+    ]
+    kind = f"conv_transpose{len(kernel)}d" if transposed else f"conv{len(kernel)}d"
+    return call.tracer.add_layer(
+        call, value, weight, kind=kind, channel_dim=1, groups=groups, transposed=transposed,
+        taps=_join(axes, sizes),
+    )  # fmt: skip
+
+
+def _with_halo(call: Call, value: Value) -> Value:
+    """The network's input as its first convolution sees it: with the zero padding that has nodes."""
+    (term,) = value.terms
+    assert term.halo
+    return output_value(term.source, (1, *call.tracer.partitions[term.source][1]), fresh=False)
+
+
+def linear(call: Call) -> Value:
+    """aten.linear: input (..., C_in), weight (C_out, C_in), bias. Acts on each token by itself."""
+    value = call.value()
+    return call.tracer.add_layer(
+        call, value, call.args[1], kind="linear", channel_dim=len(value.shape) - 1, groups=1,
+        transposed=False, taps=identity_taps(prod(value.shape[1:-1])),
+    )  # fmt: skip
+
+
+def matmul(call: Call) -> Value:
+    """aten.matmul and aten.mm by a constant (C_in, C_out) matrix: a linear layer stored transposed."""
+    value, weight = call.args[0], call.args[1]
+    if not isinstance(value, Value) or not isinstance(weight, Const) or len(weight.shape) != 2:
+        raise call.error(
+            "a product of two tensors that both depend on the input (attention) has no handler",
+            f"register one with mge_gpu.tracing.register_handler({call.op!r}, handler)",
+        )
+    return call.tracer.add_layer(
+        call, value, weight, kind="linear", channel_dim=len(value.shape) - 1, groups=1,
+        transposed=True, taps=identity_taps(prod(value.shape[1:-1])),
+    )  # fmt: skip
+
+
+def addmm(call: Call) -> Value:
+    """aten.addmm: bias, input, (C_in, C_out) weight."""
+    call.args = call.args[1:]
+    return matmul(call)

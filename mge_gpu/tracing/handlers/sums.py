@@ -1,0 +1,114 @@
+"""Elementwise ops: what passes through, and the three kinds of sum (design: fresh, skip, structural)."""
+
+from typing import Any
+
+import numpy as np
+
+from mge_gpu.tracing.relation import function
+from mge_gpu.tracing.tracer import Call, identity_layer
+from mge_gpu.tracing.value import Value, broadcast, map_dim, reshape, structural_sum
+
+
+def passes(call: Call) -> Value:
+    """Normalisation, activation, dropout, copies: no nodes, the tensor is what it was."""
+    return call.value()
+
+
+def passes_first(call: Call) -> list[Any]:
+    """The same for ops that return a tuple whose first entry is the tensor."""
+    return [call.value(), None, None]
+
+
+def ignored(call: Call) -> None:
+    """Assertions and the like: nothing comes out."""
+
+
+def _same_nodes(a: Value, b: Value) -> bool:
+    """Whether two values link each element to the same nodes."""
+    if a.shape != b.shape or len(a.terms) != len(b.terms):
+        return False
+    for s, t in zip(a.terms, b.terms, strict=True):
+        if s.source != t.source or not _same_layout(s.factors, t.factors):
+            return False
+    return True
+
+
+def _same_layout(a: Any, b: Any) -> bool:
+    return [f.dims for f in a] == [f.dims for f in b] and all(
+        np.array_equal(x.relation.ptr, y.relation.ptr) and np.array_equal(x.relation.idx, y.relation.idx)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _operands(call: Call) -> list[Value]:
+    """The operands that depend on the input (constants and numbers add no edge)."""
+    return [x for x in call.args[:2] if isinstance(x, Value) and x.terms]
+
+
+def add(call: Call) -> Value:
+    """A sum or difference of two tensors.
+
+    Both fresh: one partition. One fresh: an identity skip, which adds no edge unless asked for.
+    None fresh: consumers are linked to the nodes of both.
+    """
+    values, shape, tracer = _operands(call), call.shape, call.tracer
+    if len(values) < 2:
+        return broadcast(values[0], shape) if values else Value(shape)
+    a, b = values
+    fresh = [v for v in values if v.fresh is not None and v.shape == shape]
+    if len(fresh) == 2 and a.fresh != b.fresh:
+        if _same_layout(a.terms[0].factors, b.terms[0].factors) and _equal_partitions(call, a, b):
+            assert a.fresh is not None and b.fresh is not None
+            tracer.merge(a.fresh, b.fresh)
+            return a
+    elif len(fresh) == 1:
+        skip = b if fresh[0] is a else a
+        if tracer.identity_skips:
+            identity_layer(tracer, call, fresh[0], broadcast(skip, shape))
+        return fresh[0].stale()
+    return structural_sum(values, shape)
+
+
+def _equal_partitions(call: Call, a: Value, b: Value) -> bool:
+    pa, pb = (call.tracer.partitions[call.tracer.resolve(v.fresh)] for v in (a, b) if v.fresh is not None)
+    return pa[1:] == pb[1:]
+
+
+def multiply(call: Call) -> Value:
+    """A product or quotient: consumers are linked to the nodes of both factors.
+
+    A tensor times an elementwise function of itself (x * sigmoid(x)) is an activation.
+    """
+    values = _operands(call)
+    if len(values) == 2 and _same_nodes(*values):
+        return values[0].stale()
+    if len(values) < 2:
+        return broadcast(values[0], call.shape) if values else Value(call.shape)
+    return structural_sum(values, call.shape)
+
+
+def concatenate(call: Call) -> Value:
+    """aten.cat: the consumer's channels come from several partitions."""
+    tensors, dim = call.args[0], call.arg(1, "dim", 0)
+    total, at, terms = call.shape[dim], 0, []
+    for x in tensors:
+        size = x.shape[dim]
+        if isinstance(x, Value):
+            index = np.full(total, -1)
+            index[at : at + size] = np.arange(size)
+            terms.extend(map_dim(x, dim, function(index)).terms)
+        at += size
+    return Value(call.shape, tuple(terms))
+
+
+def stack(call: Call) -> Value:
+    """aten.stack: operands side by side along a new dim."""
+    tensors, dim = call.args[0], call.arg(1, "dim", 0) % len(call.shape)
+    terms = []
+    for k, x in enumerate(tensors):
+        if isinstance(x, Value):
+            index = np.full(len(tensors), -1)
+            index[k] = 0
+            opened = reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
+            terms.extend(map_dim(opened, dim, function(index)).terms)
+    return Value(call.shape, tuple(terms))

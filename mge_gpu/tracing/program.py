@@ -1,0 +1,128 @@
+"""The traced form of a network: partitions, layers and the routes between them, without weights."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+import torch
+
+from mge_gpu.tracing.relation import Relation
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A node set: the elements of the input or of the output of one or more parametric layers.
+
+    Node ids run in C order over ``shape`` from ``offset``. ``channel_dim`` is the dim that the
+    layer's weights act on; the remaining dims are positions.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    channel_dim: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of nodes."""
+        return prod(self.shape)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.shape[self.channel_dim]
+
+    @property
+    def positions(self) -> int:
+        """Number of positions a channel."""
+        return self.size // max(self.channels, 1)
+
+    @property
+    def channel_stride(self) -> int:
+        """Distance of the ids of two neighbouring channels at one position."""
+        return self.positions if self.channel_dim == 0 else 1
+
+    @property
+    def position_stride(self) -> int:
+        """Distance of the ids of two neighbouring positions of one channel."""
+        return 1 if self.channel_dim == 0 else self.channels
+
+
+@dataclass(frozen=True)
+class Use:
+    """One term of a layer's input: how the layer's weights meet the nodes of one partition.
+
+    ``channels`` maps the input channels of the weight to offsets in the source partition,
+    ``positions`` the positions of the input; their offsets add up to a node.
+    """
+
+    source: int
+    channels: Relation
+    positions: Relation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A parametric layer (or, with ``weight_name`` empty, the unit weights of an identity skip).
+
+    The weight is read as (out channels, in channels a group, taps). ``taps[t, y]`` is the input
+    position that tap t of output position y reads, -1 where it falls on zero padding.
+    """
+
+    name: str
+    weight_name: str
+    kind: str
+    weight_shape: tuple[int, ...]
+    groups: int
+    transposed: bool
+    target: int
+    taps: np.ndarray  # (taps, output positions) int32
+    uses: tuple[Use, ...]
+    weight: Callable[[], torch.Tensor] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def out_channels(self) -> int:
+        """Output channels of the weight."""
+        return self.weight_shape[1] * self.groups if self.transposed else self.weight_shape[0]
+
+    def matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight as (C_out, C_in / groups, taps), whichever way the layer stores it."""
+        w = weight.detach().reshape(*self.weight_shape[:2], -1)  # (d0, d1, taps)
+        if not self.transposed:
+            return w
+        d0, d1, taps = w.shape
+        w = w.reshape(self.groups, d0 // self.groups, d1, taps).transpose(1, 2)
+        return w.reshape(self.groups * d1, d0 // self.groups, taps)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced network. Weights are read when a graph is built, so one program serves many masks."""
+
+    partitions: tuple[Partition, ...]
+    layers: tuple[Layer, ...]
+    input_partitions: tuple[int, ...]
+    output_partitions: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    model_name: str
+    pad_input: bool
+    identity_skips: bool
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes of the graph."""
+        return sum(p.size for p in self.partitions)
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's weight by the name that masks use."""
+        return {x.weight_name: x.weight_shape for x in self.layers if x.weight_name}
+
+
+def place(partitions: Sequence[tuple[str, tuple[int, ...], int]]) -> tuple[Partition, ...]:
+    """Partitions one after the other from node 0; each given as (name, shape, channel dim)."""
+    out, offset = [], 0
+    for name, shape, channel_dim in partitions:
+        out.append(Partition(name, tuple(shape), offset, channel_dim))
+        offset += out[-1].size
+    return tuple(out)

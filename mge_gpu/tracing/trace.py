@@ -1,0 +1,158 @@
+"""`trace`: the one entry point of this folder."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from mge_gpu.errors import MGEError, TracingError, TracingWarning, UnsupportedOpError
+from mge_gpu.tracing.capture import Capture, capture
+from mge_gpu.tracing.ops import lookup
+from mge_gpu.tracing.program import Program
+from mge_gpu.tracing.tracer import Call, Const, Tracer, module_path
+from mge_gpu.tracing.value import Value
+
+_PARAMETRIC = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.RNNBase, nn.Embedding)
+
+
+def trace(model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = True,
+          identity_skips: bool = False) -> Program:  # fmt: skip
+    """Trace a model into partitions, layers and routes, without running it and without its weights.
+
+    Args:
+        model: any module that ``torch.export`` accepts; it is left exactly as it was found.
+        input_shape: shape of one sample, (C, H, W) for images, without the batch dim.
+        pad_input: give nodes to the zero padding of the first convolution (the published node counts do).
+        identity_skips: give unit-weight edges to identity skips.
+
+    Raises:
+        UnsupportedOpError: an op has no handler; the message names it and its layer.
+        TracingError: the model raises on this input, or its layout has no closed form.
+
+    Warns:
+        TracingWarning: a layer with weights is never reached by the forward pass.
+
+    Example:
+        >>> program = trace(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()), (3, 32, 32))
+        >>> program.num_nodes  # 3 * 34 * 34 of the padded input, 8 * 32 * 32 of the output
+        11660
+    """
+    if not isinstance(model, nn.Module):
+        raise TracingError(f"got {type(model).__name__}, expected a torch.nn.Module; pass the model itself")
+    shape = tuple(int(n) for n in input_shape)
+    if not shape or any(n < 1 for n in shape):
+        raise TracingError(f"got input shape {shape}, expected positive sizes such as (3, 224, 224)")
+    captured = capture(model, [shape])
+    pad = _first_padding(captured, shape) if pad_input else None
+    tracer = Tracer(captured, [shape], pad, identity_skips)
+    result = _run(captured, tracer)
+    _warn_unreached(model, captured)
+    return tracer.finish(result, shape, type(model).__name__, pad_input)
+
+
+def _first_padding(captured: Capture, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Zero padding (before, after, for each dim) of the first layer, if that is a convolution on the input."""
+    direct = set(captured.inputs[:1])
+    for node in captured.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = str(node.target)
+        source = node.args[0] if node.args else None
+        if name.startswith("aten.conv") and "transpose" not in name:
+            if source not in direct or len(shape) < 2:
+                return None
+            kernel = node.args[1].meta["val"].shape[2:]
+            given = node.args[4] if len(node.args) > 4 else node.kwargs.get("padding", 0)
+            dilation = node.args[5] if len(node.args) > 5 else node.kwargs.get("dilation", 1)
+            rank = len(kernel)
+            halo = [0, 0]
+            for axis, k in enumerate(kernel):
+                d = dilation if isinstance(dilation, int) else dilation[axis % len(dilation)]
+                if given == "same":
+                    total = d * (k - 1)
+                    halo += [total // 2, total - total // 2]
+                else:
+                    p = 0 if given == "valid" else given if isinstance(given, int) else given[axis % len(given)]
+                    halo += [p, p]
+            return tuple(halo) if len(halo) == 2 * len(shape) and rank and any(halo) else None
+        if name.startswith("aten.linear"):
+            return None
+        same = getattr(node.meta.get("val"), "shape", None) == (1, *shape)
+        if source in direct and same and _is_elementwise(name):
+            direct.add(node)
+    return None
+
+
+def _is_elementwise(name: str) -> bool:
+    from mge_gpu.tracing.handlers import sums
+
+    handler = lookup(name)
+    return handler in (sums.passes, sums.add, sums.multiply)
+
+
+def _run(captured: Capture, tracer: Tracer) -> list[Value]:
+    """Interpret the graph node by node; returns the values that the model returns."""
+    env = tracer.env
+    for node in captured.graph.nodes:
+        if node.op == "output":
+            flat: list[Any] = []
+            map_arg(node.args, lambda n: flat.append(env[n]))
+            return [x for x in flat if isinstance(x, Value)]
+        if node.op != "call_function":
+            continue
+        if not any(_depends(env.get(n)) for n in node.all_input_nodes):
+            value = node.meta.get("val")
+            env[node] = Const(node, tuple(getattr(value, "shape", ())))
+            continue
+        env[node] = _call(node, tracer)
+    raise TracingError("the traced graph has no output; the model must return at least one tensor")
+
+
+def _depends(x: Any) -> bool:
+    return isinstance(x, (Value, list))
+
+
+def _call(node: Node, tracer: Tracer) -> Any:
+    op = str(node.target) if "getitem" not in str(node.target) else "_operator.getitem"
+    handler = lookup(op)
+    if handler is None:
+        raise UnsupportedOpError(
+            f"op {op} in layer {module_path(node) or '(top level)'!r} has no handler; teach the tracer with "
+            f"mge_gpu.tracing.register_handler({'.'.join(op.split('.')[:2])!r}, handler)"
+        )
+    args = map_arg(node.args, lambda n: tracer.env[n])
+    kwargs = map_arg(dict(node.kwargs), lambda n: tracer.env[n])
+    call = Call(tracer, node, tuple(args), kwargs)
+    try:
+        result = handler(call)
+    except MGEError as error:
+        if call.layer and call.layer not in str(error):
+            raise type(error)(f"layer {call.layer!r}: {error}") from error
+        raise
+    except (IndexError, KeyError, TypeError, ValueError, AssertionError, AttributeError) as error:
+        raise TracingError(
+            f"{op} in layer {call.layer!r} is used in a way that its handler does not know "
+            f"({type(error).__name__}: {error}); register a handler for it"
+        ) from error
+    if isinstance(result, Value):
+        if result.shape != call.shape:
+            raise TracingError(f"{op} in layer {call.layer!r}: handler gave shape {result.shape}, not {call.shape}")
+        if tracer.readers(node) != 1:
+            result = result.stale()
+    return result
+
+
+def _warn_unreached(model: nn.Module, captured: Capture) -> None:
+    reached = {name for node, name in captured.parameter_names.items() if node.users}
+    for path, module in model.named_modules():
+        own = [f"{path}.{n}" if path else n for n, p in module.named_parameters(recurse=True) if p.dim() > 1]
+        if isinstance(module, _PARAMETRIC) and own and not reached & set(own):
+            warnings.warn(
+                f"layer {path!r} ({type(module).__name__}) has weights but the forward pass never reaches it; "
+                "it is not part of the graph",
+                TracingWarning,
+                stacklevel=3,
+            )

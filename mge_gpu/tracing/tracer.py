@@ -1,0 +1,243 @@
+"""The tracer: interprets an ATen graph on values and records partitions, layers and routes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from mge_gpu.errors import TracingError
+from mge_gpu.tracing.capture import Capture, evaluate
+from mge_gpu.tracing.program import Layer, Program, Use, place
+from mge_gpu.tracing.relation import outer_sum, reorder
+from mge_gpu.tracing.value import Factor, Term, Value, output_value, reshape
+
+
+@dataclass(frozen=True)
+class Const:
+    """A tensor that depends on parameters and buffers only; evaluated when somebody asks."""
+
+    node: Node
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Call:
+    """One call of an ATen op, as its handler sees it."""
+
+    tracer: "Tracer"
+    node: Node
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def op(self) -> str:
+        """Name of the op, for example ``aten.conv2d.default``."""
+        return str(self.node.target)
+
+    @property
+    def layer(self) -> str:
+        """Path of the module that the call comes from."""
+        return module_path(self.node)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the (first) output, with the batch dim of 1."""
+        value = self.node.meta["val"]
+        return tuple(int(n) for n in (value[0] if isinstance(value, (list, tuple)) else value).shape)
+
+    def arg(self, index: int, name: str, default: Any = None) -> Any:
+        """A positional or keyword argument, or its default."""
+        if index < len(self.args):
+            return self.args[index]
+        return self.kwargs.get(name, default)
+
+    def value(self, index: int = 0) -> Value:
+        """A tensor argument as a value; a constant is a value without terms."""
+        x = self.args[index]
+        return Value(x.shape) if isinstance(x, Const) else x
+
+    def constant(self, index: int) -> torch.Tensor:
+        """A tensor argument that must not depend on the input."""
+        x = self.args[index]
+        if not isinstance(x, Const):
+            raise self.error(f"argument {index} depends on the network's input", "it must be a constant")
+        return evaluate(x.node, self.tracer.capture.tensors)
+
+    def error(self, got: str, remedy: str) -> TracingError:
+        """An error that names the op and the layer."""
+        return TracingError(f"{self.op} in layer {self.layer!r}: {got}; {remedy}")
+
+
+def module_path(node: Node) -> str:
+    """Dotted path of the module in whose forward the node was recorded."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
+class Tracer:
+    """State of one trace. Handlers call `add_layer`; everything else they return as values."""
+
+    def __init__(self, capture: Capture, shapes: Sequence[tuple[int, ...]], pad: tuple[int, ...] | None,
+                 identity_skips: bool) -> None:  # fmt: skip
+        self.capture = capture
+        self.identity_skips = identity_skips
+        self.partitions: list[tuple[str, tuple[int, ...], int]] = []
+        self.layers: list[Layer] = []
+        self.merged: dict[int, int] = {}
+        self.env: dict[Node, Any] = {n: Const(n, tuple(n.meta["val"].shape)) for n in capture.tensors}
+        self.in_use: set[str] = set()
+        for k, (node, shape) in enumerate(zip(capture.inputs, shapes, strict=True)):
+            self.env[node] = self._input(f"input_{k}" if k else "input", shape, pad if k == 0 else None)
+
+    def _input(self, name: str, shape: tuple[int, ...], pad: tuple[int, ...] | None) -> Value:
+        halo = tuple(pad) if pad else (0,) * (2 * len(shape))
+        padded = tuple(n + halo[2 * d] + halo[2 * d + 1] for d, n in enumerate(shape))
+        self.partitions.append((name, padded, 0))
+        whole = output_value(len(self.partitions) - 1, (1, *padded), fresh=False)
+        factors = []
+        for d, f in enumerate(whole.terms[0].factors):
+            if d:
+                before = halo[2 * (d - 1)]
+                f = Factor(f.dims, f.relation.take(np.arange(before, before + shape[d - 1])))
+            factors.append(f)
+        term = Term(len(self.partitions) - 1, tuple(factors), (0, 0, *halo) if pad else None)
+        return Value((1, *shape), (term,))
+
+    def resolve(self, partition: int) -> int:
+        """The partition that a merged one has become part of."""
+        while partition in self.merged:
+            partition = self.merged[partition]
+        return partition
+
+    def readers(self, node: Node) -> int:
+        """How many ops read a node's tensor; an in-place op whose result nobody takes is not one."""
+        return sum(1 for u in node.users if u.users or u.op == "output" or not _in_place(u))
+
+    def add_layer(self, call: Call, value: Value, weight: Any, *, kind: str, channel_dim: int,
+                  groups: int, transposed: bool, taps: np.ndarray, weight_shape: tuple[int, ...] | None = None,
+                  ) -> Value:  # fmt: skip
+        """Record a parametric layer that reads ``value`` and return its fresh output.
+
+        ``channel_dim`` counts from the batch dim (1 for convolutions, the last for linear layers);
+        ``taps`` is (taps, output positions), positions in C order over the remaining dims.
+        """
+        if not isinstance(weight, Const):
+            raise call.error("the weight depends on the network's input", "register a handler for this layer")
+        name = call.layer or weight.node.name
+        weight_name = self.capture.parameter_names.get(weight.node) or self._derived_name(weight.node, name)
+        layer = Layer(
+            name=name, weight_name=weight_name, kind=kind, weight_shape=weight_shape or weight.shape,
+            groups=groups, transposed=transposed, target=len(self.partitions), taps=taps,
+            uses=tuple(use(t, value.shape, channel_dim) for t in value.terms),
+            weight=lambda: evaluate(weight.node, self.capture.tensors),
+        )  # fmt: skip
+        shape = call.shape
+        self.partitions.append((name, shape[1:], channel_dim - 1))
+        self.layers.append(layer)
+        return output_value(layer.target, shape)
+
+    def _derived_name(self, node: Node, layer: str) -> str:
+        """The name of a weight that a hook or parametrization computes: the one masks use."""
+        leaf = "weight"
+        stack, seen = [node], set()
+        while stack:
+            n = stack.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            if n in self.capture.parameter_names:
+                full = self.capture.parameter_names[n]
+                if ".parametrizations." in f".{full}":
+                    path, _, rest = f".{full}".partition(".parametrizations.")
+                    return f"{path}.{rest.split('.')[0]}".strip(".")
+                if full.endswith(("_orig", "_v", "_g")):
+                    return full.rsplit("_", 1)[0]
+            stack.extend(n.all_input_nodes)
+        return f"{layer}.{leaf}" if layer else leaf
+
+    def merge(self, into: int, other: int) -> None:
+        """Make two fresh outputs of equal shape one partition: their layers' edges end in it."""
+        a, b = sorted((self.resolve(into), self.resolve(other)))
+        if a != b:
+            self.merged[b] = a
+
+    def mark_used(self) -> None:
+        """Collect every parameter that some layer's weight depends on."""
+        for n, name in self.capture.parameter_names.items():
+            if n.users:
+                self.in_use.add(name)
+
+    def finish(self, result: Sequence[Value], shape: tuple[int, ...], model_name: str, pad_input: bool) -> Program:
+        """Drop merged partitions, number the rest in order of execution."""
+        keep = [p for p in range(len(self.partitions)) if p not in self.merged]
+        number = {p: k for k, p in enumerate(keep)}
+        names = {p: [self.partitions[p][0]] for p in keep}
+        for p in sorted(self.merged):
+            names[self.resolve(p)].append(self.partitions[p][0])
+        placed = place([("+".join(names[p]), *self.partitions[p][1:]) for p in keep])
+        layers = []
+        for layer in self.layers:
+            uses = tuple(replace(u, source=number[self.resolve(u.source)]) for u in layer.uses)
+            layers.append(replace(layer, target=number[self.resolve(layer.target)], uses=uses))
+        outputs = sorted({number[self.resolve(t.source)] for v in result for t in v.terms})
+        inputs = tuple(range(len(self.capture.inputs)))
+        return Program(placed, tuple(layers), inputs, tuple(outputs), shape, model_name, pad_input,
+                       self.identity_skips)  # fmt: skip
+
+
+def _in_place(node: Node) -> bool:
+    parts = str(node.target).split(".")
+    return len(parts) > 1 and parts[1].endswith("_")
+
+
+def use(term: Term, shape: Sequence[int], channel_dim: int) -> Use:
+    """Split a term of a layer's input into what its channels and what its positions stand for."""
+    channel_dim %= len(shape)
+    positions = [d for d in range(len(shape)) if d != channel_dim]
+    alone = [f for f in term.factors if f.dims == (channel_dim,)]
+    if not alone:  # channel and positions are tied in one table
+        raise TracingError(
+            f"a layout in which channels and positions of a {tuple(shape)} tensor are interleaved has no "
+            "closed form; move the reshape behind the layer that reads it"
+        )
+    others = [f for f in term.factors if f.dims != (channel_dim,)]
+    flat = [d for f in others for d in f.dims]
+    joint = outer_sum([f.relation for f in others])
+    order = [flat.index(d) for d in positions]
+    return Use(term.source, alone[0].relation, reorder(joint, [shape[d] for d in flat], order))
+
+
+def identity_taps(positions: int) -> np.ndarray:
+    """One tap that reads the output's own position, shape (1, positions), int32."""
+    return np.arange(positions, dtype=np.int32)[None]
+
+
+def identity_layer(tracer: Tracer, call: Call, fresh: Value, skip: Value) -> None:
+    """Record the unit-weight edges of an identity skip: each element of ``skip`` to its sum's node."""
+    assert fresh.fresh is not None
+    target = tracer.resolve(fresh.fresh)
+    name, shape, channel_dim = tracer.partitions[target]
+    channels, size = shape[channel_dim], int(np.prod(shape))
+    element = np.argsort(element_offsets(fresh))  # node of the partition -> element of the sum
+    taps = element.reshape(channels, -1) if channel_dim == 0 else element.reshape(-1, channels).T
+    uses = tuple(use(t, (1, size), 0) for t in reshape(skip, (1, size)).terms)
+    label = f"{call.layer}.skip" if call.layer else f"{name}.skip"
+    tracer.layers.append(
+        Layer(label, "", "identity", (channels, 1, channels), 1, False, target,
+              np.ascontiguousarray(taps, dtype=np.int32), uses)  # fmt: skip
+    )
+
+
+def element_offsets(value: Value) -> np.ndarray:
+    """Node offset of each element (C order) of a value that is one partition, bijectively."""
+    (term,) = value.terms
+    flat = [d for f in term.factors for d in f.dims]
+    joint = outer_sum([f.relation for f in term.factors])
+    order = [flat.index(d) for d in range(len(value.shape))]
+    return reorder(joint, [value.shape[d] for d in flat], order).idx
+
+
+__all__ = ["Call", "Const", "Tracer", "element_offsets", "identity_layer", "identity_taps", "use"]
