@@ -106,7 +106,7 @@ def _from_factory(spec: str, module: str, name: str, seed: int) -> torch.nn.Modu
         try:
             found: Any = importlib.import_module(module)
         except ModuleNotFoundError as error:
-            # Only the module that was asked for can be the caller's slip; one that it needs is its own trouble.
+            # A missing module that was asked for is the caller's slip; one that it needs is its own trouble.
             if error.name and (module == error.name or module.startswith(f"{error.name}.")):
                 raise ModelSpecError(f"got the model {spec!r}: there is no module {error.name!r}") from error
             raise ModelLoadError(f"importing {module!r} for {spec!r} failed: {error}") from error

@@ -1,0 +1,194 @@
+"""Pictures of graphs and rankings. matplotlib is imported on use and never opens a window."""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mge_gpu._optional import require
+from mge_gpu.errors import GraphError
+
+if TYPE_CHECKING:
+    import pandas
+
+# What a node is to the signal -> colour. The names are those of the topometrics.
+KINDS = {
+    "passes on": "#4c72b0",
+    "sink": "#dd8452",
+    "source": "#55a868",
+    "disconnected": "#c44e52",
+}
+MAX_EDGES = 5_000_000  # edges that are materialised for a picture; 100 MB of them
+MAX_DRAWN = 20_000  # edges that are drawn: more are a grey block and take minutes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the nodes of a graph go on paper.
+
+    Args:
+        position: (num_nodes, 2) float64, NaN for nodes that are not drawn.
+        kind: (num_nodes,) of indices into `KINDS`.
+        notes: one line a partition: its name, its shape and, where thinned out, how many nodes are drawn.
+    """
+
+    position: np.ndarray
+    kind: np.ndarray
+    notes: list[str]
+
+
+def layout(graph: Any, src: np.ndarray, dst: np.ndarray, nodes_per_partition: int = 64) -> Layout:
+    """Lay a graph out with a column for each partition, the input at the left.
+
+    Nodes stand in the order of their ids, with a gap between channels. Of a partition with more than
+    ``nodes_per_partition`` nodes, evenly spaced ones are drawn.
+
+    Args:
+        graph: a `MultipartiteGraph`.
+        src: (num_edges,) int64, source node of each edge.
+        dst: (num_edges,) int64, its target.
+        nodes_per_partition: most nodes to draw in one column.
+    """
+    position = np.full((graph.num_nodes, 2), np.nan)
+    notes = []
+    for column, part in enumerate(graph.partitions):
+        shown = min(part.size, nodes_per_partition)
+        picked = np.unique(np.linspace(0, part.size - 1, shown).round().astype(np.int64))
+        channel = picked // max(part.size // part.shape[0], 1)
+        height = np.arange(len(picked)) + 0.8 * (channel - channel[:1])
+        if len(picked) > 1:
+            height /= height[-1]
+        else:
+            height = height + 0.5
+        position[part.offset + picked] = np.stack([np.full(len(picked), column), 1.0 - height], axis=1)
+        size = "×".join(map(str, part.shape))
+        notes.append(
+            f"{part.name}\n{size}" + ("" if shown == part.size else f"\n{shown} of {part.size:,} drawn")
+        )
+    return Layout(position, _kinds(graph, src, dst), notes)
+
+
+def plot_graph(
+    graph: Any, path: "str | os.PathLike[str]", *, nodes_per_partition: int = 64, title: str | None = None
+) -> None:
+    """Draw a small MGE: a column of nodes for each partition, edges as wide as their weight is large.
+
+    Nodes are coloured by what the topometrics call them: sink (something comes in, nothing goes out), source
+    (the reverse), disconnected, or none of these. Large partitions are thinned out, and the picture says so.
+
+    Args:
+        graph: a `MultipartiteGraph`.
+        path: the file to write; its suffix decides the format (.png, .svg, .pdf).
+        nodes_per_partition: most nodes to draw in one column.
+        title: a line above the picture.
+
+    Raises:
+        GraphError: the graph has more than 5,000,000 edges, or the file cannot be written.
+        MissingDependencyError: matplotlib is not installed (extra ``plots``).
+    """
+    figure_class = require("matplotlib.figure", "plots", "plot_graph").Figure
+    collections = require("matplotlib.collections", "plots", "plot_graph")
+    if graph.num_edges > MAX_EDGES:
+        raise GraphError(
+            f"the graph has {graph.num_edges:,} edges; a picture is drawn of at most {MAX_EDGES:,}: give a "
+            "smaller input or a higher sparsity"
+        )
+    src, dst, weight = (tensor.cpu().numpy() for tensor in graph.coo())
+    plan = layout(graph, src, dst, nodes_per_partition)
+
+    columns = len(graph.partitions)
+    figure = figure_class(figsize=(max(5.0, 1.5 * columns), 5.2), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(-0.24, 1.05)
+    _draw_edges(axes, collections, plan, src, dst, weight)
+    for index, (kind, colour) in enumerate(KINDS.items()):
+        at = plan.position[(plan.kind == index) & ~np.isnan(plan.position[:, 0])]
+        if len(at):
+            axes.scatter(at[:, 0], at[:, 1], s=14, c=colour, label=kind, zorder=3, linewidths=0)
+    for column, note in enumerate(plan.notes):
+        axes.text(column, -0.04, note, ha="center", va="top", fontsize=7.5)
+    axes.legend(loc="lower center", ncols=len(KINDS), fontsize=8, frameon=False, bbox_to_anchor=(0.5, -0.04))
+    if title:
+        axes.set_title(title, fontsize=10)
+    _save(figure, path)
+
+
+def plot_ranking(frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, score: str = "score") -> None:
+    """Draw a ranking of methods, best at the top, as bars of the predicted score.
+
+    Args:
+        frame: what `mge_gpu.rank` returned: methods in the index or in a column ``method``, best first.
+        path: the file to write; its suffix decides the format.
+        score: the column that holds the score.
+
+    Raises:
+        GraphError: the frame has no such column, or the file cannot be written.
+        MissingDependencyError: matplotlib is not installed (extra ``plots``).
+    """
+    figure_class = require("matplotlib.figure", "plots", "plot_ranking").Figure
+    if score not in frame.columns:
+        raise GraphError(f"the ranking has no column {score!r}; it has {', '.join(map(str, frame.columns))}")
+    methods = [str(name) for name in (frame["method"] if "method" in frame.columns else frame.index)]
+    figure = figure_class(figsize=(6.0, 1.0 + 0.32 * len(methods)), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(methods, frame[score].to_numpy(dtype=float), color=KINDS["passes on"])
+    axes.invert_yaxis()
+    axes.set_xlabel("predicted score (higher is better)")
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def _kinds(graph: Any, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
+    """Index into `KINDS` of each node, by the definitions of the local topometrics."""
+    enters = np.bincount(dst, minlength=graph.num_nodes) > 0
+    leaves = np.bincount(src, minlength=graph.num_nodes) > 0
+    is_input = np.zeros(graph.num_nodes, dtype=bool)
+    is_input[: graph.partitions[0].size] = True
+    is_output = np.zeros(graph.num_nodes, dtype=bool)
+    for index in graph.output_partitions:
+        part = graph.partitions[index]
+        is_output[part.offset : part.offset + part.size] = True
+    names = list(KINDS)
+    kind = np.full(graph.num_nodes, names.index("passes on"))
+    kind[enters & ~leaves & ~is_output] = names.index("sink")
+    kind[~enters & leaves & ~is_input] = names.index("source")
+    kind[~enters & ~leaves] = names.index("disconnected")
+    return kind
+
+
+def _draw_edges(
+    axes: Any, collections: Any, plan: Layout, src: np.ndarray, dst: np.ndarray, weight: np.ndarray
+) -> None:
+    drawn = np.flatnonzero(~np.isnan(plan.position[src, 0]) & ~np.isnan(plan.position[dst, 0]))
+    if len(drawn) > MAX_DRAWN:
+        # The heaviest: they are what one would see.
+        drawn = drawn[np.argsort(weight[drawn])[-MAX_DRAWN:]]
+        axes.text(
+            0.99, 1.0, f"the {MAX_DRAWN:,} heaviest edges", transform=axes.transAxes, ha="right", fontsize=7.5
+        )
+    if not len(drawn):
+        return
+    start, end = plan.position[src[drawn]], plan.position[dst[drawn]]
+    span = end[:, 0] - start[:, 0]
+    # Edges that skip columns bend, so that they are not taken for edges of the columns between.
+    step = np.linspace(0.0, 1.0, 13)[None, :, None]
+    lines = start[:, None] * (1 - step) + end[:, None] * step
+    lines[:, :, 1] += (0.10 * (span - 1))[:, None] * np.sin(np.pi * step[:, :, 0])
+    # Edge widths from hairline to bold; the root keeps small weights visible beside large ones.
+    share = np.sqrt(weight[drawn] / max(float(weight[drawn].max()), np.finfo(np.float32).tiny))
+    crowd = min(1.0, 600 / len(drawn))
+    axes.add_collection(
+        collections.LineCollection(
+            list(lines), linewidths=0.2 + 1.3 * share, colors="#555555", alpha=0.15 + 0.45 * crowd, zorder=1
+        )
+    )
+
+
+def _save(figure: Any, path: "str | os.PathLike[str]") -> None:
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise GraphError(f"the picture {str(path)!r} cannot be written: {error}") from error

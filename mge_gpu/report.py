@@ -1,0 +1,148 @@
+"""Reports and rankings for reading: rich tables, Markdown and CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from mge_gpu.metrics.report import PUBLISHED, Report, format_number
+
+if TYPE_CHECKING:
+    import pandas
+
+HEADER = ("metric", "value", "published as", "normalized", "how", "seconds")
+
+
+def report_rows(report: Report) -> list[tuple[str, ...]]:
+    """One row of text a metric, in the order of `HEADER`.
+
+    >>> report_rows(Report({"nodes": 1200}, how={"nodes": "counted"}))
+    [('nodes', '1,200', 'nodes', '1,200', 'counted', '')]
+    """
+    normalized = report.normalized(names="mge")
+    how = report.how()
+    return [
+        (
+            key,
+            report.format_value(key),
+            PUBLISHED[key][0] if key in PUBLISHED else "",
+            format_number(normalized[key]) if key in normalized else "",
+            how.get(key, ""),
+            f"{report.seconds[key]:.3f}" if key in report.seconds else "",
+        )
+        for key in report
+    ]
+
+
+def report_table(report: Report, title: str | None = None) -> Table:
+    """A rich table of one report; columns that are empty throughout are left out."""
+    return _table(HEADER, report_rows(report), title, right=("value", "normalized", "seconds"))
+
+
+def report_markdown(report: Report) -> str:
+    """One report as a Markdown table.
+
+    >>> print(report_markdown(Report({"nodes": 3})))
+    | metric | value | published as | normalized |
+    | --- | ---: | --- | ---: |
+    | nodes | 3 | nodes | 3 |
+    """
+    return _markdown(HEADER, report_rows(report), right=("value", "normalized", "seconds"))
+
+
+def reports_csv(reports: Iterable[Report]) -> str:
+    """Many reports as CSV: a row a report, its ``info`` first, then raw values and standard errors.
+
+    A column is there if any report has it; what a report lacks is left empty. Standard errors stand in
+    columns named ``<metric>_standard_error``.
+
+    >>> print(reports_csv([Report({"nodes": 3, "edges": 2}, info={"method": "er"})]), end="")
+    method,nodes,edges
+    er,3,2
+    """
+    rows = [
+        {key: _cell(value) for key, value in report.info.items() if key not in report}
+        | dict(report)
+        | {f"{key}_standard_error": error for key, error in report.standard_errors.items()}
+        for report in reports
+    ]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def frame_table(frame: "pandas.DataFrame", title: str | None = None) -> Table:
+    """A rich table of a data frame (a ranking, for example) with numbers for reading.
+
+    A named index becomes the first column.
+    """
+    header, rows, right = _frame_rows(frame)
+    return _table(header, rows, title, right)
+
+
+def frame_markdown(frame: "pandas.DataFrame") -> str:
+    """A data frame as a Markdown table with numbers for reading."""
+    header, rows, right = _frame_rows(frame)
+    return _markdown(header, rows, right)
+
+
+def _frame_rows(frame: "pandas.DataFrame") -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+    if frame.index.name is not None:
+        frame = frame.reset_index()
+    header = [str(column) for column in frame.columns]
+    records = list(frame.itertuples(index=False, name=None))
+    right = [
+        name for name, *cells in zip(header, *records, strict=True) if cells and all(map(_is_number, cells))
+    ]
+    return header, [tuple(_text(cell) for cell in record) for record in records], right
+
+
+def _is_number(cell: Any) -> bool:
+    return not isinstance(cell, str | bool) and hasattr(cell, "__float__")
+
+
+def _text(cell: Any) -> str:
+    if not _is_number(cell):
+        return "" if cell is None else str(cell)
+    number = cell.item() if hasattr(cell, "item") else cell
+    if isinstance(number, float) and math.isnan(number):
+        return ""
+    return f"{number:.4g}" if isinstance(number, float) and not number.is_integer() else format_number(number)
+
+
+def _cell(value: Any) -> Any:
+    """Shapes as the command line spells them: (3, 32, 32) is 3x32x32."""
+    if isinstance(value, tuple | list) and value and all(isinstance(size, int) for size in value):
+        return "x".join(map(str, value))
+    return value
+
+
+def _filled(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    keep = [i for i in range(len(header)) if not rows or any(row[i] for row in rows)]
+    return [header[i] for i in keep], [[row[i] for i in keep] for row in rows]
+
+
+def _table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None, right: Sequence[str]
+) -> Table:
+    names, cells = _filled(header, rows)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+    names, cells = _filled(header, rows)
+    rule = ["---:" if name in right else "---" for name in names]
+    lines = [names, rule, *([cell.replace("|", "\\|") for cell in row] for row in cells)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
