@@ -1,0 +1,78 @@
+"""Read tensors from .pt and .safetensors files without ever running code that a file brings along."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mge_gpu._optional import require
+from mge_gpu.errors import DataError
+
+_SAFETENSORS = ".safetensors"
+_PT = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def read_file(path: str | Path) -> Any:
+    """The object in a ``.pt`` file (weights only), or the dict of tensors in a ``.safetensors`` file.
+
+    Everything lands on the CPU. Raises DataError for a missing, truncated, corrupted or hostile file
+    (a pickle that would run code), and for another suffix; the message names the file.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (_SAFETENSORS, *_PT):
+        raise DataError(f"{path}: the suffix must be .pt, .pth or .safetensors, got {path.suffix!r}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.suffix.lower() == _SAFETENSORS:
+        return _read_safetensors(path)
+    return _read_pt(path)
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Write a dict of tensors to ``.pt`` or ``.safetensors``; DataError for another suffix or no folder."""
+    path = Path(path)
+    # torch.save keeps strides and safetensors refuses shared storage: write plain copies.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        if path.suffix.lower() == _SAFETENSORS:
+            require("safetensors.torch", "all", "writing .safetensors files").save_file(plain, str(path))
+        elif path.suffix.lower() in _PT:
+            torch.save(plain, path)
+        else:
+            raise DataError(f"{path}: the suffix must be .pt, .pth or .safetensors, got {path.suffix!r}")
+    except DataError:
+        raise
+    except Exception as error:  # OSError, RuntimeError (torch) or SafetensorError, by the cause
+        raise DataError(f"{path}: cannot be written ({_first_line(error)})") from error
+
+
+def _read_pt(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: refused, since it holds more than tensors and plain containers, and loading that could "
+            f"run code ({_first_line(error)}); save a dict of tensors (a state_dict) instead"
+        ) from error
+    except Exception as error:
+        # A damaged archive surfaces as RuntimeError, EOFError, KeyError, UnicodeDecodeError ...: one meaning.
+        raise DataError(
+            f"{path}: cannot be read, the file is truncated or not a torch file ({_first_line(error)})"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    safetensors = require("safetensors.torch", "all", "reading .safetensors files")
+    try:
+        return safetensors.load_file(str(path), device="cpu")
+    except Exception as error:
+        raise DataError(
+            f"{path}: cannot be read, the file is truncated or not a safetensors file ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__
