@@ -1,0 +1,376 @@
+"""The command line: `mge-gpu analyze | rank | prune | plot | doctor`.
+
+Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
+"""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mge_gpu import cli_inputs, cli_outputs
+from mge_gpu.console import Resources, print_json, print_table, progress, reports_errors
+
+app = typer.Typer(
+    help="Topology of pruned neural networks as multipartite graphs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Encoding(enum.StrEnum):
+    """The graph encodings that can be asked for."""
+
+    mge = "mge"
+    rolled = "rolled"
+    rolled_channel = "rolled-channel"
+
+
+def _sparsity(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < 1:
+        raise typer.BadParameter(f"{value} is not in [0, 1): it is the share of the weights that goes")
+    return value
+
+
+def _new_file(path: Path | None) -> Path | None:
+    """A file that is written after minutes of work: whether it can be is asked before them."""
+    if path is not None and path != Path("-"):
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder; expected a file name")
+        if not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+def _new_folder(path: Path | None) -> Path | None:
+    if path is not None and path.exists() and not path.is_dir():
+        raise typer.BadParameter(f"{path} is a file; expected a folder")
+    return path
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"mge-gpu {version('mge_gpu')}")
+        raise typer.Exit
+
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="torchvision:NAME, mge:NAME, package.module:factory, or FILE.pt2 written by torch.export.save",
+        show_default=False,
+    ),
+]
+InputOption = Annotated[
+    str, typer.Option("--input", metavar="CxHxW", help="Input shape without batch.", show_default=False)
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seeds initial weights, random pruning and data order.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="For methods that need data: digits (default), random, a torchvision set, FILE.npz, FILE.pt.",
+        show_default=False,
+    ),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the torchvision data set; nothing is downloaded.", show_default=False),
+]
+MasksOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Masks, .pt or .safetensors: parameter name → 0/1."),
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="A state dict, .pt or .safetensors.")
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option("--prune", metavar="METHOD", help="Prune first, by this method.", show_default=False),
+]
+SparsityOption = Annotated[
+    float, typer.Option(callback=_sparsity, help="Share of the weights that goes, in [0, 1).")
+]
+MaybeSparsityOption = Annotated[
+    float | None,
+    typer.Option(callback=_sparsity, help="For --prune: share of the weights that goes, in [0, 1)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
+IdentityOption = Annotated[
+    bool, typer.Option("--identity-skips", help="Unit-weight edges for identity skips.")
+]
+PadOption = Annotated[
+    bool, typer.Option(help="Count the input's nodes after the first layer's zero padding.")
+]
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Topology of pruned neural networks as multipartite graphs."""
+
+
+@app.command()
+@reports_errors
+def analyze(
+    model: ModelArgument,
+    input_shape: InputOption,
+    masks: MasksOption = None,
+    weights: WeightsOption = None,
+    prune: MethodOption = None,
+    sparsity: MaybeSparsityOption = None,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    root: RootOption = None,
+    encoding: Annotated[Encoding, typer.Option(help="Which graph.")] = Encoding.mge,
+    metrics: Annotated[str, typer.Option(metavar="all|NAME,NAME", help="Which topometrics.")] = "all",
+    exact: Annotated[bool, typer.Option("--exact", help="Never estimate, however long it takes.")] = False,
+    identity_skips: IdentityOption = False,
+    pad_input: PadOption = True,
+    json: JsonOption = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_new_file, metavar="FILE|-", help="Write the values as CSV; - is stdout, without table."
+        ),
+    ] = None,
+) -> None:
+    """Topometrics of a network: of its zeros, of given masks, or of what a pruning method would leave."""
+    wanted = cli_inputs.wanted_metrics(metrics)
+    if json and csv == Path("-"):
+        raise typer.BadParameter("--json and --csv - both want stdout; give --csv a file name")
+    resources = Resources()
+    with progress() as show:
+        inputs = cli_inputs.prepare(
+            model,
+            input_shape,
+            masks=masks,
+            weights=weights,
+            prune=prune,
+            sparsity=sparsity,
+            seed=seed,
+            data=data,
+            root=root,
+            show=show,
+        )
+        import mge_gpu
+
+        if show:
+            show("encoding", None)
+        graph = mge_gpu.encode(
+            inputs.model,
+            inputs.shape,
+            masks=inputs.masks,
+            encoding=str(encoding),
+            pad_input=pad_input,
+            identity_skips=identity_skips,
+        )
+        report = mge_gpu.topometrics(graph, metrics=wanted, exact=exact, seed=seed, progress=show)
+    report.info.update(
+        {"model": model, "input_shape": inputs.shape, "encoding": str(encoding)} | inputs.facts
+    )
+    if csv is not None:
+        from mge_gpu.report import reports_csv
+
+        cli_outputs.write(csv, reports_csv([report]))
+    if json:
+        print_json(cli_outputs.analysis_document(report) | resources.to_dict())
+        return
+    if csv != Path("-"):
+        from mge_gpu.report import report_table
+
+        print_table(report_table(report, title=cli_outputs.title(report.info)))
+    resources.print()
+
+
+@app.command()
+@reports_errors
+def rank(
+    model: ModelArgument,
+    input_shape: InputOption,
+    sparsity: SparsityOption,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", help="Methods to compare (default: all there are).", show_default=False
+        ),
+    ] = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    root: RootOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_new_folder, help="Folder for masks, reports and the ranking.", show_default=False
+        ),
+    ] = None,
+    ranker: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A fitted ranker instead of the shipped one."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Rank pruning methods for a network by the topology of what they leave, best first."""
+    names = cli_inputs.known_methods(methods)
+    resources = Resources()
+    with progress() as show:
+        inputs = cli_inputs.load(model, input_shape, weights, seed)
+        batches = cli_inputs.data_for(names, inputs, data, root, seed)
+        import mge_gpu
+
+        frame = mge_gpu.rank(
+            inputs.model,
+            inputs.shape,
+            sparsity=sparsity,
+            methods=names,
+            data=batches,
+            seed=seed,
+            ranker=ranker,
+            progress=show,
+        )
+    described = "none needed" if batches is None else batches.description
+    if out is not None:
+        cli_outputs.save_ranking(frame, out)
+    if json:
+        document = {
+            "model": model,
+            "input_shape": inputs.shape,
+            "sparsity": sparsity,
+            "seed": seed,
+            "data": described,
+            "provenance": frame.attrs.get("provenance"),
+            "ranking": cli_outputs.records(frame),
+        }
+        print_json(document | resources.to_dict())
+        return
+    from mge_gpu.report import frame_table
+
+    print_table(
+        frame_table(frame, title=f"{model}, input {input_shape}, sparsity {sparsity:g}; data: {described}")
+    )
+    if provenance := frame.attrs.get("provenance"):
+        typer.echo(f"ranker: {provenance}")
+    resources.print()
+
+
+@app.command()
+@reports_errors
+def prune(
+    model: ModelArgument,
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="snip, synflow, erk, ...", show_default=False)
+    ],
+    input_shape: InputOption,
+    sparsity: SparsityOption,
+    out: Annotated[
+        Path,
+        typer.Option(callback=_new_file, help="Masks to write, .safetensors or .pt.", show_default=False),
+    ],
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    root: RootOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the masks that a pruning method finds for a network."""
+    if out.suffix not in (".pt", ".safetensors"):
+        raise typer.BadParameter(f"got --out {out}; expected a name that ends in .safetensors or .pt")
+    resources = Resources()
+    with progress() as show:
+        inputs = cli_inputs.prepare(
+            model,
+            input_shape,
+            masks=None,
+            weights=weights,
+            prune=method,
+            sparsity=sparsity,
+            seed=seed,
+            data=data,
+            root=root,
+            show=show,
+        )
+    from mge_gpu.masks import save_masks
+
+    masks = inputs.masks or {}
+    save_masks(masks, out)
+    layers = [{"layer": name, "kept": int(mask.sum()), "of": mask.numel()} for name, mask in masks.items()]
+    if json:
+        print_json({"model": model, **inputs.facts, "out": str(out), "layers": layers} | resources.to_dict())
+        return
+    for layer in layers:
+        typer.echo(f"{layer['layer']}: {layer['kept']:,} of {layer['of']:,} kept")
+    typer.echo(f"{out}: {inputs.facts['kept_weights']:,} of {inputs.facts['weights']:,} weights kept")
+    resources.print()
+
+
+@app.command()
+@reports_errors
+def plot(
+    model: ModelArgument,
+    input_shape: InputOption,
+    out: Annotated[Path, typer.Option(callback=_new_file, help="Picture to write: .png, .svg or .pdf.")],
+    masks: MasksOption = None,
+    weights: WeightsOption = None,
+    prune: MethodOption = None,
+    sparsity: MaybeSparsityOption = None,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    root: RootOption = None,
+    identity_skips: IdentityOption = False,
+    pad_input: PadOption = True,
+    nodes: Annotated[int, typer.Option(min=1, help="Most nodes to draw of each layer.")] = 64,
+) -> None:
+    """Draw the graph of a small network."""
+    with progress() as show:
+        inputs = cli_inputs.prepare(
+            model,
+            input_shape,
+            masks=masks,
+            weights=weights,
+            prune=prune,
+            sparsity=sparsity,
+            seed=seed,
+            data=data,
+            root=root,
+            show=show,
+        )
+        import mge_gpu
+        from mge_gpu.plots import plot_graph
+
+        graph = mge_gpu.encode(
+            inputs.model, inputs.shape, masks=inputs.masks, pad_input=pad_input, identity_skips=identity_skips
+        )
+        title = f"{model}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges"
+        plot_graph(graph, out, nodes_per_partition=nodes, title=title)
+    typer.echo(str(out))
+
+
+@app.command()
+@reports_errors
+def doctor(json: JsonOption = False) -> None:
+    """Check this installation: a tiny graph with a known answer, what is installed, which device."""
+    from mge_gpu.doctor import healthy, run_checks
+
+    checks = run_checks()
+    if json:
+        print_json({"healthy": healthy(checks), "checks": [check.to_dict() for check in checks]})
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            hint = f"  →  {check.hint}" if check.hint else ""
+            typer.echo(f"{check.status:<7}  {check.name:<{width}}  {check.detail}{hint}")
+    raise typer.Exit(0 if healthy(checks) else 1)
+
+
+def main() -> None:
+    """Entry point of ``mge-gpu`` and ``python -m mge_gpu``."""
+    app(prog_name="mge-gpu")

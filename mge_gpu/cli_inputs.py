@@ -1,0 +1,188 @@
+"""From the options of a command to a model, its input shape, masks and data."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mge_gpu.console import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from mge_gpu.data import Data
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command works on.
+
+    Args:
+        model: the network, with its weights.
+        shape: input shape without batch.
+        masks: parameter name -> (weight shape) bool, True = kept; None: the weights' own zeros count.
+        facts: how the sparsity came about, for output: method, sparsity, seed, data, masks, weight counts.
+    """
+
+    model: "torch.nn.Module"
+    shape: tuple[int, ...]
+    masks: "dict[str, torch.Tensor] | None"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def names(text: str, option: str) -> list[str]:
+    """Comma-separated names.
+
+    >>> names("er, erk,", "--methods")
+    ['er', 'erk']
+    """
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise typer.BadParameter(f"got {option} {text!r}; expected names joined by commas")
+    if repeated := [name for name in found if found.count(name) > 1]:
+        raise typer.BadParameter(f"{option} names {repeated[0]!r} more than once")
+    return found
+
+
+def wanted_metrics(text: str) -> "str | list[str]":
+    """``"all"``, or a list of topometrics, each of which exists."""
+    from mge_gpu.metrics import METRIC_KEYS
+
+    if text == "all":
+        return text
+    return _known(names(text, "--metrics"), METRIC_KEYS, "topometric", "--metrics")
+
+
+def known_methods(text: str | None) -> list[str] | None:
+    """A list of pruning methods, each of which exists; None for all of them."""
+    from mge_gpu.pruning import METHODS
+
+    return None if text is None else _known(names(text, "--methods"), METHODS, "pruning method", "--methods")
+
+
+def load(model: str, input_shape: str, weights: Path | None, seed: int) -> Inputs:
+    """The model with its weights, and the shape of its input."""
+    from mge_gpu.model_spec import load_model, parse_shape
+
+    shape = parse_shape(input_shape)
+    network = load_model(model, seed=seed)
+    if weights is not None:
+        from mge_gpu.masks import load_weights
+
+        load_weights(network, weights)
+    return Inputs(network, shape, None)
+
+
+def prepare(
+    model: str,
+    input_shape: str,
+    *,
+    weights: Path | None,
+    masks: Path | None,
+    prune: str | None,
+    sparsity: float | None,
+    seed: int,
+    data: str | None,
+    root: Path | None,
+    show: Progress | None,
+) -> Inputs:
+    """The model, and its masks: from a file, from a pruning method, or (None) its own zeros.
+
+    Raises:
+        typer.BadParameter: options that do not go together, or an unknown method.
+        MGEError: whatever the model, the files or the method do not allow.
+    """
+    if prune is None and (sparsity is not None or data is not None or root is not None):
+        raise typer.BadParameter("--sparsity, --data and --root are for --prune METHOD, which is missing")
+    if prune is not None and masks is not None:
+        raise typer.BadParameter(
+            "--masks and --prune exclude each other: the masks come from the one or the other"
+        )
+    if prune is not None and sparsity is None:
+        raise typer.BadParameter("--prune needs --sparsity")
+    if prune is not None:
+        from mge_gpu.pruning import METHODS
+
+        _known([prune], METHODS, "pruning method", "METHOD")
+
+    inputs = load(model, input_shape, weights, seed)
+    from mge_gpu.masks import load_masks, masks_of
+
+    facts: dict[str, Any] = {}
+    kept = None
+    if masks is not None:
+        kept = load_masks(masks)
+        facts["masks"] = str(masks)
+    elif prune is not None:
+        from mge_gpu.pruning import prune as run
+
+        assert sparsity is not None
+        if show:
+            show(f"pruning: {prune}", None)
+        batches = data_for([prune], inputs, data, root, seed)
+        kept = run(inputs.model, prune, sparsity, input_shape=inputs.shape, data=batches, seed=seed)
+        facts.update(method=prune, sparsity=sparsity, seed=seed)
+        if batches is not None:
+            facts["data"] = batches.description
+    zeros = masks_of(inputs.model) if kept is None else kept
+    facts["kept_weights"] = sum(int(mask.sum()) for mask in zeros.values())
+    facts["weights"] = sum(mask.numel() for mask in zeros.values())
+    return Inputs(inputs.model, inputs.shape, kept, facts)
+
+
+def data_for(
+    methods: list[str] | None, inputs: Inputs, data: str | None, root: Path | None, seed: int
+) -> "Data | None":
+    """Data for the methods (None: all) if any of them needs some."""
+    from mge_gpu.pruning import METHODS
+
+    if not any(METHODS[name].needs_data for name in methods or METHODS):
+        return None
+    from mge_gpu.data import load_data
+
+    return load_data(data or "digits", inputs.shape, num_outputs(inputs), root=root, seed=seed)
+
+
+def num_outputs(inputs: Inputs) -> int:
+    """How many classes the model tells apart: the last dimension of its (first) output for an input of zeros.
+
+    Runs the model once in evaluation mode; each module's mode is restored, also when the model raises.
+
+    >>> from torch import nn
+    >>> num_outputs(Inputs(nn.Linear(4, 7), (4,), None))
+    7
+    """
+    import torch
+
+    from mge_gpu.model_spec import ModelLoadError
+
+    modes = [(module, module.training) for module in inputs.model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            output = inputs.model(torch.zeros(1, *inputs.shape))
+    except Exception as error:
+        size = "x".join(map(str, inputs.shape))
+        raise ModelLoadError(
+            f"the model cannot take an input of {size}: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    while not isinstance(output, torch.Tensor):
+        try:
+            output = next(iter(output.values() if hasattr(output, "values") else output))
+        except (TypeError, StopIteration):
+            raise ModelLoadError(
+                f"the model returns {type(output).__name__}; expected a tensor of class scores"
+            ) from None
+    return int(output.shape[-1])
+
+
+def _known(found: list[str], known: Any, what: str, option: str) -> list[str]:
+    for name in found:
+        if name not in known:
+            raise typer.BadParameter(f"{option}: there is no {what} {name!r}; there are {', '.join(known)}")
+    return found

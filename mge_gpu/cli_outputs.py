@@ -1,0 +1,76 @@
+"""What the commands print and write: JSON documents, titles, files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas
+
+    from mge_gpu.metrics.report import Report
+
+
+def analysis_document(report: "Report") -> dict[str, Any]:
+    """The JSON object of ``analyze``; ``normalized`` is null where the counts it divides by are missing."""
+    parts = report.to_dict()
+    return {
+        **parts["info"],
+        "metrics": parts["values"],
+        "normalized": report.normalized() if {"nodes", "edges"} <= set(report) | set(report.info) else None,
+        "standard_errors": parts["standard_errors"],
+        "how": parts["how"],
+        "metric_seconds": parts["seconds"],
+    }
+
+
+def title(info: dict[str, Any]) -> str:
+    """What was analyzed, in one line.
+
+    >>> title({"model": "mge:conv6", "input_shape": (3, 32, 32), "kept_weights": 1000, "weights": 5000})
+    'mge:conv6, input 3x32x32: 1,000 of 5,000 weights'
+    """
+    shape = "x".join(map(str, info["input_shape"]))
+    pruned = f", {info['method']} at sparsity {info['sparsity']:g}" if "method" in info else ""
+    pruned += f" (data: {info['data']})" if "data" in info else ""
+    return f"{info['model']}, input {shape}{pruned}: {info['kept_weights']:,} of {info['weights']:,} weights"
+
+
+def records(frame: "pandas.DataFrame") -> list[dict[str, Any]]:
+    """Rows of a data frame as dicts, a named index among them."""
+    return (frame.reset_index() if frame.index.name is not None else frame).to_dict("records")
+
+
+def save_ranking(frame: "pandas.DataFrame", folder: Path) -> None:
+    """ranking.csv, topometrics.csv (a row a method) and the masks of each method."""
+    from mge_gpu.masks import save_masks
+    from mge_gpu.report import reports_csv
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    write(folder / "ranking.csv", frame.to_csv(index=frame.index.name is not None))
+    reports = frame.attrs["reports"]
+    for method, report in reports.items():
+        report.info.setdefault("method", method)
+    write(folder / "topometrics.csv", reports_csv(reports.values()))
+    for method, masks in frame.attrs["masks"].items():
+        save_masks(masks, folder / f"{method}.safetensors")
+
+
+def write(path: Path, text: str) -> None:
+    """Write text to a file, or to stdout for ``-``."""
+    if path == Path("-"):
+        typer.echo(text, nl=False)
+        return
+    try:
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> Exception:
+    from mge_gpu.errors import DataError
+
+    return DataError(f"{str(path)!r} cannot be written: {error.strerror or error}")
