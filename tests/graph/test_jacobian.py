@@ -1,4 +1,4 @@
-"""Encoded graphs equal the Jacobians of randomly drawn layers and networks, block by block and edge by edge."""
+"""Encoded graphs equal the Jacobians of randomly drawn layers and networks, edge by edge."""
 
 import warnings
 from math import prod

@@ -1,8 +1,9 @@
-"""Reference graph of a `Case`: the blocks of the encoding as Jacobians, by autograd, of the linearised network.
+"""Reference graph of a `Case`: the encoding's blocks as Jacobians, by autograd, of the linearised network.
 
-The linearised network has |W| for W, no bias, the identity for passes and sums for pools. Every partition is a
-leaf; the Jacobian of a layer's output with respect to the leaves is the block of edges that the layer makes. All
-numbers are non-negative, so nothing cancels: an entry is zero only where there is no edge.
+The linearised network has |W| for W, no bias, the identity for passes and sums for pools. Every
+partition is a leaf; the Jacobian of a layer's output with respect to the leaves is the block of edges
+that the layer makes. All numbers are non-negative, so nothing cancels: an entry is zero only where
+there is no edge.
 """
 
 import copy
@@ -184,7 +185,7 @@ def fresh_operands(case: Case, k: int) -> list[int]:
 
 
 def _partitions(case: Case) -> dict[int, int]:
-    """Partition of each layer: joined over fresh sums, numbered from 1 by the first layer that writes them."""
+    """Partition of each layer: joined over fresh sums, numbered from 1 by the first layer that writes it."""
     joined = {k: k for k, s in enumerate(case.steps) if s.kind == "layer"}
 
     def writer(value: int) -> int:

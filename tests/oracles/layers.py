@@ -113,7 +113,8 @@ def passes(draw: Draw, case: Case, v: int) -> int:
     for _ in range(pick(draw, [0, 0, 1, 2])):
         shape = case.shape(v)
         options: list[Any] = [
-            nn.ReLU(), nn.GELU(), nn.Hardswish(), nn.Dropout(), _scale, _times_own_sigmoid, nn.ReLU6(inplace=v > 0),
+            nn.ReLU(), nn.GELU(), nn.Hardswish(), nn.Dropout(), nn.ReLU6(inplace=v > 0), _scale,
+            _times_own_sigmoid,
         ]  # fmt: skip
         if len(shape) == 3:
             options += [nn.BatchNorm2d(shape[0]), nn.GroupNorm(1, shape[0]), _layer_scale]
@@ -138,8 +139,8 @@ def pool(draw: Draw, case: Case, v: int) -> int:
     padding = tuple(integer(draw, 0, k // 2) for k in kernel)
     ceil = chance(draw, 2)
     if kind == "average":
-        counted = chance(draw, 2)
-        return case.add("pool", nn.AvgPool2d(tuple(kernel), stride, padding, ceil, counted), v)
+        average: Any = nn.AvgPool2d
+        return case.add("pool", average(tuple(kernel), stride, padding, ceil, chance(draw, 2)), v)
     dilation = [pick(draw, [1, 1, 2]) for _ in sizes]
     dilation = [d if d * (k - 1) + 1 <= n else 1 for d, k, n in zip(dilation, kernel, sizes, strict=True)]
     return case.add("pool", nn.MaxPool2d(tuple(kernel), stride, padding, tuple(dilation), ceil_mode=ceil), v)

@@ -1,7 +1,7 @@
-"""Small networks as lists of steps: one list gives the torch module and, elsewhere, its reference graph.
+"""Small networks as lists of steps: one list gives the torch module and its reference graph.
 
-A step says what it is (a parametric layer, an elementwise pass, a view, a route, a pool, a sum, a product or a
-concatenation), so that the reference needs no tracing.
+A step says what it is (a parametric layer, an elementwise pass, a view, a route, a pool, a sum, a
+product or a concatenation), so that the reference needs no tracing.
 """
 
 from collections.abc import Callable
@@ -99,9 +99,7 @@ class Case:
         lines = [f"input {self.input_shape}"]
         for k, step in enumerate(self.steps):
             weight = getattr(step.module, "weight", None) if step.kind == "layer" else None
-            zeros = (
-                "" if weight is None else f"  # {int((weight == 0).sum())} of {weight.numel()} weights are 0"
-            )
+            zeros = "" if weight is None else f"  # {int((weight == 0).sum())} of {weight.numel()} zeros"
             sources = ", ".join(f"v{i}" for i in step.inputs)
             lines.append(f"v{k + 1} {self.shape(k + 1)} = {step.kind}: {step.module}({sources}){zeros}")
         return "\n".join([*lines, f"return {', '.join(f'v{i}' for i in self.outputs)}"])

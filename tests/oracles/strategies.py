@@ -236,6 +236,6 @@ def _mean_keep(x: Tensor) -> Tensor:
 
 
 IMAGE_BLOCKS = [
-    layers.layer, layers.layer, downsample, downsample, residual, residual, shortcut, dense, inception, halves,
-    pool_mixer, two_layers_times, gate, shuffle, tokens, resample, repeated,
+    layers.layer, layers.layer, downsample, downsample, residual, residual, shortcut, dense, inception,
+    halves, pool_mixer, two_layers_times, gate, shuffle, tokens, resample, repeated,
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The Jacobian oracle against torch.func.jacrev of real layers, a plain loop of vjps, and counts done by hand."""
+"""The Jacobian oracle against torch.func.jacrev of real layers, a loop of vjps, and counts done by hand."""
 
 from math import prod
 
