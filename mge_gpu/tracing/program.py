@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,6 +109,8 @@ class Program:
     model_name: str
     pad_input: bool
     identity_skips: bool
+    parameter_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_nodes(self) -> int:
@@ -115,8 +118,8 @@ class Program:
         return sum(p.size for p in self.partitions)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer's weight by the name that masks use."""
-        return {x.weight_name: x.weight_shape for x in self.layers if x.weight_name}
+        """Shape of every weight that a mask may name, layers that the forward pass never reaches included."""
+        return self.parameter_shapes | {x.weight_name: x.weight_shape for x in self.layers if x.weight_name}
 
 
 def place(partitions: Sequence[tuple[str, tuple[int, ...], int]]) -> tuple[Partition, ...]:

@@ -50,7 +50,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = Tru
     tracer = Tracer(captured, [shape], pad, identity_skips)
     result = _run(captured, tracer)
     _warn_unreached(model, captured)
-    return tracer.finish(result, shape, type(model).__name__, pad_input)
+    return tracer.finish(result, shape, model, pad_input)
 
 
 def _first_padding(captured: Capture, shape: tuple[int, ...]) -> tuple[int, ...] | None:

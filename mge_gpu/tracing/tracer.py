@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.fx import Node
 
 from mge_gpu.errors import TracingError
+from mge_gpu.masks import prunable_parameters
 from mge_gpu.tracing.capture import Capture, evaluate
 from mge_gpu.tracing.program import Layer, Program, Use, place
 from mge_gpu.tracing.relation import outer_sum, reorder
@@ -88,7 +90,6 @@ class Tracer:
         self.layers: list[Layer] = []
         self.merged: dict[int, int] = {}
         self.env: dict[Node, Any] = {n: Const(n, tuple(n.meta["val"].shape)) for n in capture.tensors}
-        self.in_use: set[str] = set()
         for k, (node, shape) in enumerate(zip(capture.inputs, shapes, strict=True)):
             self.env[node] = self._input(f"input_{k}" if k else "input", shape, pad if k == 0 else None)
 
@@ -164,13 +165,7 @@ class Tracer:
         if a != b:
             self.merged[b] = a
 
-    def mark_used(self) -> None:
-        """Collect every parameter that some layer's weight depends on."""
-        for n, name in self.capture.parameter_names.items():
-            if n.users:
-                self.in_use.add(name)
-
-    def finish(self, result: Sequence[Value], shape: tuple[int, ...], model_name: str, pad_input: bool) -> Program:
+    def finish(self, result: Sequence[Value], shape: tuple[int, ...], model: nn.Module, pad_input: bool) -> Program:
         """Drop merged partitions, number the rest in order of execution."""
         keep = [p for p in range(len(self.partitions)) if p not in self.merged]
         number = {p: k for k, p in enumerate(keep)}
@@ -184,8 +179,9 @@ class Tracer:
             layers.append(replace(layer, target=number[self.resolve(layer.target)], uses=uses))
         outputs = sorted({number[self.resolve(t.source)] for v in result for t in v.terms})
         inputs = tuple(range(len(self.capture.inputs)))
-        return Program(placed, tuple(layers), inputs, tuple(outputs), shape, model_name, pad_input,
-                       self.identity_skips)  # fmt: skip
+        shapes = {name: tuple(p.shape) for name, p in prunable_parameters(model).items()}
+        return Program(placed, tuple(layers), inputs, tuple(outputs), shape, type(model).__name__, pad_input,
+                       self.identity_skips, shapes)  # fmt: skip
 
 
 def _in_place(node: Node) -> bool:

@@ -1,0 +1,157 @@
+"""Numba kernels that build the compressed adjacency from weights and position pairs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+jit: Callable[..., Any] = numba.njit(nogil=True, cache=True)
+
+
+@jit
+def count_nonzeros(matrix: np.ndarray, segment_count: np.ndarray, key: np.ndarray, group_in: int,
+                   group_out: int) -> int:  # fmt: skip
+    """Entries that `expand_nonzeros` will write."""
+    n_out, n_in, taps = matrix.shape
+    shifts = np.zeros(taps, np.int64)
+    for t in range(taps):
+        for d in range(key.shape[1]):
+            if key[t, d] >= 0:
+                shifts[t] += 1
+    total = 0
+    for o in range(n_out):
+        first = (o // group_out) * group_in
+        for i in range(n_in):
+            for t in range(taps):
+                if matrix[o, i, t] != 0:
+                    total += segment_count[first + i] * shifts[t]
+    return total
+
+
+@jit
+def expand_nonzeros(matrix: np.ndarray, segment_ptr: np.ndarray, segment_channel: np.ndarray,
+                    segment_set: np.ndarray, key: np.ndarray, channel_shift: np.ndarray, keys: int, group_in: int,
+                    group_out: int, target: np.ndarray, source: np.ndarray, tap: np.ndarray,
+                    weight: np.ndarray) -> None:  # fmt: skip
+    """Write (target channel, source channel, tap, |w|) for each nonzero weight, by target channel."""
+    n_out, n_in, taps = matrix.shape
+    k = 0
+    for o in range(n_out):
+        first = (o // group_out) * group_in
+        for i in range(n_in):
+            for t in range(taps):
+                w = matrix[o, i, t]
+                if w == 0:
+                    continue
+                for s in range(segment_ptr[first + i], segment_ptr[first + i + 1]):
+                    for d in range(key.shape[1]):
+                        if key[t, d] >= 0:
+                            target[k] = o
+                            source[k] = segment_channel[s] + channel_shift[d]
+                            tap[k] = segment_set[s] * keys + key[t, d]
+                            weight[k] = abs(w)
+                            k += 1
+
+
+@jit
+def position_signatures(ptr: np.ndarray, tap: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest partner of each position, and a hash of its (tap, partner - smallest) list."""
+    n = len(ptr) - 1
+    anchor = np.zeros(n, np.int64)
+    code = np.zeros(n, np.uint64)
+    for p in range(n):
+        a, b = ptr[p], ptr[p + 1]
+        if a == b:
+            continue
+        low = other[a]
+        for j in range(a + 1, b):
+            low = min(low, other[j])
+        anchor[p] = low
+        h = np.uint64(1469598103934665603)
+        for j in range(a, b):
+            for x in (tap[j], other[j] - low):
+                h = (h ^ np.uint64(x)) * np.uint64(1099511628211)
+                h ^= h >> np.uint64(29)
+        code[p] = h
+    return anchor, code
+
+
+@jit
+def same_signature(ptr: np.ndarray, tap: np.ndarray, other: np.ndarray, anchor: np.ndarray,
+                   model: np.ndarray) -> bool:  # fmt: skip
+    """Whether every position's list equals that of its class's first position (no hash collision)."""
+    for p in range(len(ptr) - 1):
+        q = model[p]
+        if ptr[p + 1] - ptr[p] != ptr[q + 1] - ptr[q]:
+            return False
+        for j in range(ptr[p + 1] - ptr[p]):
+            a, b = ptr[p] + j, ptr[q] + j
+            if tap[a] != tap[b] or other[a] - anchor[p] != other[b] - anchor[q]:
+                return False
+    return True
+
+
+@jit
+def count_rows(channel: np.ndarray, tap: np.ndarray, class_ptr: np.ndarray, class_id: np.ndarray, classes: int,
+               rows: np.ndarray) -> None:  # fmt: skip
+    """Add to ``rows[channel * classes + class]`` the entries that each nonzero brings."""
+    for k in range(len(channel)):
+        base = channel[k] * classes
+        for j in range(class_ptr[tap[k]], class_ptr[tap[k] + 1]):
+            rows[base + class_id[j]] += 1
+
+
+@jit
+def fill_rows(channel: np.ndarray, other: np.ndarray, tap: np.ndarray, class_ptr: np.ndarray,
+              class_id: np.ndarray, class_shift: np.ndarray, classes: int, channel_stride: int,
+              position_stride: int, cursor: np.ndarray, shifts: np.ndarray) -> None:  # fmt: skip
+    """Write the shifts of each (channel, class) row; ``cursor`` starts at the row pointers."""
+    for k in range(len(channel)):
+        base = channel[k] * classes
+        for j in range(class_ptr[tap[k]], class_ptr[tap[k] + 1]):
+            row = base + class_id[j]
+            shifts[cursor[row]] = other[k] * channel_stride + class_shift[j] * position_stride
+            cursor[row] += 1
+
+
+@jit
+def unique_rows(ptr: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort each row and drop repeats: two routes from one node are one edge."""
+    out_ptr = np.zeros_like(ptr)
+    out = np.empty_like(shifts)
+    k = 0
+    for r in range(len(ptr) - 1):
+        row = np.sort(shifts[ptr[r] : ptr[r + 1]])
+        for j in range(len(row)):
+            if j == 0 or row[j] != row[j - 1]:
+                out[k] = row[j]
+                k += 1
+        out_ptr[r + 1] = k
+    return out_ptr, out[:k].copy()
+
+
+@jit
+def find_runs(ptr: np.ndarray, target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut each tap's pairs into arithmetic runs, in the order given."""
+    taps = len(ptr) - 1
+    runs = np.empty((len(target), 5), np.int64)
+    run_ptr = np.zeros(taps + 1, np.int64)
+    k = 0
+    for t in range(taps):
+        j = ptr[t]
+        while j < ptr[t + 1]:
+            length, a, b = 1, 0, 0
+            if j + 1 < ptr[t + 1]:
+                a, b = target[j + 1] - target[j], source[j + 1] - source[j]
+                while (
+                    j + length < ptr[t + 1]
+                    and target[j + length] - target[j + length - 1] == a
+                    and source[j + length] - source[j + length - 1] == b
+                ):
+                    length += 1
+            runs[k] = (target[j], source[j], length, a, b)
+            k += 1
+            j += length
+        run_ptr[t + 1] = k
+    return run_ptr, runs[:k].copy()

@@ -1,0 +1,114 @@
+"""Save and load: the compressed form of a graph in one ``.npz`` file, no pickle."""
+
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.errors import GraphError
+from mge_gpu.tracing.program import Partition
+
+if TYPE_CHECKING:
+    from mge_gpu.graph.multipartite import MultipartiteGraph
+
+FORMAT = 1
+
+
+def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
+    """Write partitions, blocks and compressed adjacency; an unfinished file never takes the old one's place."""
+    arrays: dict[str, Any] = {f"adjacency.{k}": a for k, a in graph.adjacency._asdict().items()}
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "partitions": [asdict(p) for p in graph.partitions],
+        "input_partitions": graph.input_partitions,
+        "output_partitions": graph.output_partitions,
+        "info": graph.info,
+        "blocks": [],
+    }
+    for k, (source, target, block) in enumerate(graph.blocks):
+        scalars = {f: v for f, v in block._asdict().items() if not isinstance(v, np.ndarray)}
+        head["blocks"].append({"source": source, "target": target, **scalars})
+        arrays |= {f"block.{k}.{f}": v for f, v in block._asdict().items() if isinstance(v, np.ndarray)}
+    arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    where = os.path.dirname(os.path.abspath(path))
+    try:
+        handle, partial = tempfile.mkstemp(dir=where, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as f:
+                np.savez_compressed(f, **arrays)
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+    except OSError as error:
+        raise GraphError(f"cannot write the graph to {os.fspath(path)!r}: {error.strerror or error}") from error
+
+
+def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
+    """Read a graph that `MultipartiteGraph.save` wrote.
+
+    Raises GraphError where the file is missing, truncated, of another format or inconsistent.
+    """
+    from mge_gpu.graph.multipartite import MultipartiteGraph
+
+    name = os.fspath(path)
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            arrays = {k: f[k] for k in f.files}
+        head = json.loads(arrays["head"].tobytes())
+        if head["format"] != FORMAT:
+            raise GraphError(f"{name!r} has format {head['format']}, this version reads {FORMAT}; encode again")
+        adjacency = Adjacency(**{k: arrays[f"adjacency.{k}"] for k in Adjacency._fields})
+        partitions = [Partition(p["name"], tuple(p["shape"]), p["offset"], p["channel_dim"]) for p in head["partitions"]]
+        blocks = []
+        for k, scalars in enumerate(head["blocks"]):
+            source, target = scalars.pop("source"), scalars.pop("target")
+            found = {f: arrays[f"block.{k}.{f}"] for f in Block._fields if f not in scalars}
+            blocks.append((source, target, Block(**scalars, **found)))
+        _check(adjacency, partitions)
+    except GraphError:
+        raise
+    except FileNotFoundError as error:
+        raise GraphError(f"no file {name!r}; graph.save(path) writes one") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise GraphError(
+            f"{name!r} is not a graph file or is damaged ({type(error).__name__}: {error}); save it again"
+        ) from error
+    return MultipartiteGraph(partitions, blocks, adjacency, head["input_partitions"], head["output_partitions"],
+                             head["info"])  # fmt: skip
+
+
+def _check(g: Adjacency, partitions: list[Partition]) -> None:
+    """Refuse indices that would read out of bounds."""
+    nodes = sum(p.size for p in partitions)
+    arcs = len(g.arc_other)
+    sound = (
+        g.num_nodes == nodes
+        and len(g.arc_ptr) == len(partitions) + 1
+        and g.arc_ptr[-1] == arcs
+        and len(g.arc_mid) == len(partitions)
+        and bool((np.diff(g.row_ptr) >= 0).all())
+        and g.row_ptr[0] == 0
+        and g.row_ptr[-1] == len(g.shifts)
+        and len(g.anchor) == len(g.position_class)
+    )
+    for p, part in enumerate(partitions):
+        if not sound:
+            break
+        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
+            at, classes, row = int(g.arc_position[arc]), int(g.arc_classes[arc]), int(g.arc_row[arc])
+            cls = g.position_class[at : at + part.positions]
+            last = row + part.channels * classes
+            sound &= len(cls) == part.positions and last < len(g.row_ptr) and row >= 0 and at >= 0
+            sound &= 0 <= int(g.arc_other[arc]) < len(partitions)
+            sound &= bool(((cls >= 0) & (cls < classes)).all())
+    if sound and len(g.shifts):
+        sound = 0 <= int(g.anchor.min()) and int(g.anchor.max()) + int(g.shifts.max()) < 2 * nodes
+        sound &= int(g.shifts.min()) >= 0
+    if not sound:
+        raise GraphError("the file's arrays contradict each other; save the graph again")

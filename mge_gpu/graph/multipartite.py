@@ -1,0 +1,133 @@
+"""`MultipartiteGraph`: the encoding of a network, held as blocks and a compressed adjacency."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mge_gpu.backends import Backend, get_backend
+from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.errors import GraphError
+from mge_gpu.tracing.program import Partition
+
+if TYPE_CHECKING:
+    import igraph
+    import networkx
+    import scipy.sparse
+
+MAX_NODES = 2**31 - 1
+
+
+class MultipartiteGraph:
+    """A directed graph whose nodes fall into partitions and whose edges carry weights |w|.
+
+    The edges are never stored: memory is O(nodes + nonzero weights). `coo` writes them down.
+
+    Attributes:
+        partitions: the node sets, in order of execution, with name, shape, offset and size.
+        input_partitions, output_partitions: indices into ``partitions``.
+        info: what the graph was made from (model, input shape, encoding).
+    """
+
+    def __init__(self, partitions: Sequence[Partition], blocks: Sequence[tuple[int, int, Block]],
+                 adjacency: Adjacency, input_partitions: Sequence[int], output_partitions: Sequence[int],
+                 info: Mapping[str, Any] | None = None, device: str = "cpu") -> None:  # fmt: skip
+        if adjacency.num_nodes > MAX_NODES:
+            raise GraphError(f"got {adjacency.num_nodes:,} nodes, at most {MAX_NODES:,} fit 32-bit node ids")
+        self.partitions = tuple(partitions)
+        self.blocks = tuple(blocks)
+        self.adjacency = adjacency
+        self.input_partitions = tuple(input_partitions)
+        self.output_partitions = tuple(output_partitions)
+        self.info = dict(info or {})
+        self.device = torch.device(device)
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that computes on this graph."""
+        return get_backend(self.device.type)
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes, N."""
+        return self.adjacency.num_nodes
+
+    @cached_property
+    def num_edges(self) -> int:
+        """Number of edges, E: exact, in O(nonzero weights)."""
+        return self.backend.num_edges(self.adjacency)
+
+    def in_partitions(self, indices: Sequence[int]) -> np.ndarray:
+        """Boolean mask (N,) of the nodes of some partitions."""
+        mask = np.zeros(self.num_nodes, np.bool_)
+        for k in indices:
+            p = self.partitions[k]
+            mask[p.offset : p.offset + p.size] = True
+        return mask
+
+    def coo(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All edges as (source, target, weight): int64, int64, float32 tensors of length E.
+
+        Each edge appears once; where several routes lead from one node to another the weight is
+        their sum. Edges come block by block. Takes 20 bytes an edge.
+
+        Example:
+            >>> import mge_gpu
+            >>> layer = torch.nn.Linear(2, 1, bias=False)
+            >>> _ = layer.weight.data.copy_(torch.tensor([[-3.0, 0.0]]))
+            >>> [t.tolist() for t in mge_gpu.encode(layer, (2,)).coo()]
+            [[0], [2], [3.0]]
+        """
+        from mge_gpu.graph.convert import coo
+
+        return coo(self)
+
+    def to_scipy(self) -> "scipy.sparse.csr_array":
+        """The adjacency matrix A with A[u, v] = |w| for u -> v, (N, N) float32 CSR."""
+        from mge_gpu.graph.convert import to_scipy
+
+        return to_scipy(self)
+
+    def to_torch_sparse_coo(self) -> torch.Tensor:
+        """The adjacency matrix as a torch sparse COO tensor, (N, N) float32."""
+        from mge_gpu.graph.convert import to_torch_sparse_coo
+
+        return to_torch_sparse_coo(self)
+
+    def to_igraph(self) -> "igraph.Graph":
+        """A directed ``igraph.Graph`` with edge attribute "weight". Needs igraph."""
+        from mge_gpu.graph.convert import to_igraph
+
+        return to_igraph(self)
+
+    def to_networkx(self) -> "networkx.DiGraph":
+        """A ``networkx.DiGraph`` with edge attribute "weight" and node attribute "partition"."""
+        from mge_gpu.graph.convert import to_networkx
+
+        return to_networkx(self)
+
+    def to_pyg(self) -> Any:
+        """A ``torch_geometric.data.Data`` with edge_index, edge_weight and partition."""
+        from mge_gpu.graph.convert import to_pyg
+
+        return to_pyg(self)
+
+    def to_torch_sparse(self) -> Any:
+        """A ``torch_sparse.SparseTensor`` (row = source). Needs the extra torch-sparse."""
+        from mge_gpu.graph.convert import to_torch_sparse
+
+        return to_torch_sparse(self)
+
+    def save(self, path: str) -> None:
+        """Write the compressed form (not the edges) to one file; `mge_gpu.load` reads it."""
+        from mge_gpu.graph.files import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        return (
+            f"MultipartiteGraph({self.info.get('model', '?')}, {self.num_nodes:,} nodes, {self.num_edges:,} edges, "
+            f"{len(self.partitions)} partitions)"
+        )

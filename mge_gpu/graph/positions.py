@@ -1,0 +1,142 @@
+"""Position maps: which positions of two partitions each tap of a block pairs, and their classes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mge_gpu.backends.cpu import compress
+from mge_gpu.tracing.relation import Relation
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Positions of one side of a block grouped by the neighbourhood they see, up to a shift.
+
+    ``position_class`` and ``anchor`` are per position; class entries (class, shift) are listed by tap.
+    """
+
+    count: int
+    position_class: np.ndarray  # (positions,) int32
+    anchor: np.ndarray  # (positions,) int64
+    entry_ptr: np.ndarray  # (taps + 1,) int64
+    entry_class: np.ndarray  # (entries,) int32
+    entry_shift: np.ndarray  # (entries,) int64
+    repeats: bool  # whether a class reaches one position by two entries
+
+
+@dataclass(frozen=True)
+class PositionMap:
+    """The position relations R_k of a block: pairs (target, source) of each tap k."""
+
+    targets: int
+    sources: int
+    ptr: np.ndarray  # (taps + 1,) int64
+    target: np.ndarray  # (pairs,) int64
+    source: np.ndarray  # (pairs,) int64
+
+    @property
+    def taps(self) -> int:
+        """Number of taps."""
+        return len(self.ptr) - 1
+
+    @cached_property
+    def by_target(self) -> Classes:
+        """Classes of the target positions."""
+        return _classes(self.targets, self.ptr, self.target, self.source)
+
+    @cached_property
+    def by_source(self) -> Classes:
+        """Classes of the source positions."""
+        return _classes(self.sources, self.ptr, self.source, self.target)
+
+    @cached_property
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs as arithmetic runs: (taps + 1,) pointers and (runs, 5) rows, fewest of two orders."""
+        tap = np.repeat(np.arange(self.taps), np.diff(self.ptr))
+        key = tap * self.targets + self.target
+        order = np.argsort(key, kind="stable")
+        first = np.r_[True, key[order][1:] != key[order][:-1]] if len(order) else np.zeros(0, bool)
+        start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order)) - start
+        options = []
+        for o in (np.lexsort((self.target, rank, tap)), np.lexsort((self.source, self.target, tap))):
+            options.append(compress.find_runs(self.ptr, self.target[o], self.source[o]))
+        return min(options, key=lambda x: len(x[1]))
+
+
+def join(maps: list[PositionMap]) -> PositionMap:
+    """Taps of several maps between the same two partitions, one after the other."""
+    if len(maps) == 1:
+        return maps[0]
+    ends = np.cumsum([0] + [m.ptr[-1] for m in maps])
+    ptr = np.concatenate([[0], *(m.ptr[1:] + e for m, e in zip(maps, ends, strict=False))])
+    target, source = (np.concatenate([getattr(m, side) for m in maps]) for side in ("target", "source"))
+    return PositionMap(maps[0].targets, maps[0].sources, ptr.astype(np.int64), target, source)
+
+
+def _classes(n: int, tap_ptr: np.ndarray, mine: np.ndarray, other: np.ndarray) -> Classes:
+    taps = len(tap_ptr) - 1
+    tap = np.repeat(np.arange(taps), np.diff(tap_ptr))
+    order = np.lexsort((other, tap, mine))
+    mine, other, tap = mine[order], other[order], tap[order]
+    ptr = np.searchsorted(mine, np.arange(n + 1)).astype(np.int64)
+    anchor, code = compress.position_signatures(ptr, tap, other)
+    _, first, group = np.unique(code, return_index=True, return_inverse=True)
+    if not compress.same_signature(ptr, tap, other, anchor, first[group]):  # a hash collision
+        first, group = np.arange(n), np.arange(n)
+    counts = np.diff(ptr)[first]
+    cls = np.repeat(np.arange(len(first)), counts)
+    at = np.concatenate([np.arange(ptr[p], ptr[p + 1]) for p in first]) if n else np.zeros(0, np.int64)
+    shift, entry_tap = other[at] - anchor[first][cls], tap[at]
+    by_tap = np.argsort(entry_tap, kind="stable")
+    spot = np.sort(cls * (int(shift.max(initial=0)) + 1) + shift)
+    entry_ptr = np.searchsorted(entry_tap[by_tap], np.arange(taps + 1)).astype(np.int64)
+    return Classes(
+        len(first), group.astype(np.int32), anchor, entry_ptr, cls[by_tap].astype(np.int32), shift[by_tap],
+        bool((spot[1:] == spot[:-1]).any()),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """What the input channels of a weight stand for: (source channel, set of positions) segments."""
+
+    ptr: np.ndarray  # (input channels + 1,) int64
+    channel: np.ndarray  # (segments,) int64
+    position_set: np.ndarray  # (segments,) int64
+    sets: Relation  # members of each position set
+    injective: bool  # whether no two segments are equal
+
+
+def channel_map(channels: Relation, split: tuple[np.ndarray, np.ndarray], num_channels: int) -> ChannelMap:
+    """Group the members (channel, position) of each input channel by channel; name the position sets."""
+    channel, position = split
+    row = channels.rows()
+    if not position.any():
+        sets = Relation(np.array([0, 1]), np.zeros(1, np.int64))
+        zero = np.zeros(len(channel), np.int64)
+        distinct = len(np.unique(channel)) == len(channel)
+        return ChannelMap(channels.ptr, channel, zero, sets, distinct)
+    order = np.lexsort((position, channel, row))
+    row, channel, position = row[order], channel[order], position[order]
+    key = row * num_channels + channel
+    start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
+    length = np.diff(np.r_[start, len(key)])
+    names: dict[bytes, int] = {}
+    members: list[np.ndarray] = []
+    if (length == length[0]).all():
+        table, name = np.unique(position.reshape(-1, length[0]), axis=0, return_inverse=True)
+        members, name = list(table), name.ravel()
+    else:
+        name = np.empty(len(start), np.int64)
+        for k, (s, n) in enumerate(zip(start, length, strict=True)):
+            p = position[s : s + n]
+            name[k] = names.setdefault(p.tobytes(), len(names))
+            if name[k] == len(members):
+                members.append(p)
+    sets = Relation(np.cumsum([0] + [len(m) for m in members]), np.concatenate(members).astype(np.int64))
+    pair = channel[start] * len(members) + name
+    ptr = np.searchsorted(row[start], np.arange(len(channels) + 1)).astype(np.int64)
+    return ChannelMap(ptr, channel[start], name, sets, len(np.unique(pair)) == len(pair))
