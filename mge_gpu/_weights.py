@@ -21,6 +21,8 @@ PRUNABLE = (
     nn.Linear,
 )
 
+HOOKS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
+
 
 def prunable_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The modules whose weight can be pruned, by the name of the weight, in module order.
@@ -62,7 +64,7 @@ def stored_weight(module: nn.Module, name: str) -> Tensor:
 
 def is_masked_by_hook(module: nn.Module) -> bool:
     """Whether torch.nn.utils.prune holds the weight as ``weight_orig`` times ``weight_mask``."""
-    return any(_acts_on_weight(hook, prune.BasePruningMethod) for hook in module._forward_pre_hooks.values())
+    return any(acts_on_weight(hook, prune.BasePruningMethod) for hook in module._forward_pre_hooks.values())
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -78,11 +80,11 @@ def effective_weight(module: nn.Module) -> Tensor:
                 return module.weight.detach()  # type: ignore[union-attr, operator]
         for hook in module._forward_pre_hooks.values():
             # The attribute `weight` is as old as the last forward pass: compute it anew.
-            if _acts_on_weight(hook, prune.BasePruningMethod):
+            if acts_on_weight(hook, prune.BasePruningMethod):
                 return module.weight_orig.detach() * module.weight_mask.to(module.weight_orig.dtype)  # type: ignore
-            if _acts_on_weight(hook, WeightNorm):
+            if acts_on_weight(hook, WeightNorm):
                 return hook.compute_weight(module).detach()  # type: ignore[attr-defined]
-            if _acts_on_weight(hook, SpectralNorm):
+            if acts_on_weight(hook, SpectralNorm):
                 return hook.compute_weight(module, do_power_iteration=False).detach()  # type: ignore[attr-defined]
         return module.weight.detach()  # type: ignore[union-attr, operator]
 
@@ -93,10 +95,9 @@ def refresh(module: nn.Module) -> None:
         module.weight = effective_weight(module)
 
 
-def _acts_on_weight(hook: object, kind: type) -> bool:
-    if isinstance(hook, prune.PruningContainer | prune.BasePruningMethod) and isinstance(hook, kind):
-        return hook._tensor_name == "weight"
-    return isinstance(hook, kind) and getattr(hook, "name", None) == "weight"
+def acts_on_weight(hook: object, kind: type | tuple[type, ...] = HOOKS) -> bool:
+    """Whether a forward pre-hook computes the module's weight (a hook of torch's, of this kind)."""
+    return isinstance(hook, kind) and getattr(hook, "_tensor_name", getattr(hook, "name", None)) == "weight"
 
 
 @contextmanager

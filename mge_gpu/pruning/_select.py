@@ -1,0 +1,92 @@
+"""From scores or densities to masks that keep exactly as many weights as asked."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mge_gpu.errors import PruningError
+
+
+def kept_count(total: int, sparsity: float) -> int:
+    """The number of weights to keep: round((1 - sparsity) * total).
+
+    >>> kept_count(1000, 0.98)
+    20
+    """
+    return round((1 - sparsity) * total)
+
+
+def allot(quotas: Sequence[float], sizes: Sequence[int], total: int) -> list[int]:
+    """Integers near the quotas that sum to ``total``: largest remainders, each at most its size.
+
+    Each quota is rounded down; what is missing goes, one by one, to the largest fractions (ties: the first).
+
+    >>> allot([1.5, 2.5, 1.0], [9, 9, 9], 5)
+    [2, 2, 1]
+    """
+    # A quota that is an integer but for rounding noise must not lose one weight.
+    counts = [min(int(quota + 1e-9), size) for quota, size in zip(quotas, sizes, strict=True)]
+    order = sorted(range(len(quotas)), key=lambda layer: counts[layer] - quotas[layer])
+    while (missing := total - sum(counts)) != 0:
+        step = 1 if missing > 0 else -1
+        changed = False
+        for layer in order if step > 0 else reversed(order):
+            if missing != 0 and 0 <= counts[layer] + step <= sizes[layer]:
+                counts[layer] += step
+                missing -= step
+                changed = True
+        if not changed:
+            raise PruningError(f"cannot keep {total} of {sum(sizes)} weights")
+    return counts
+
+
+def random_masks(weights: Mapping[str, Tensor], counts: Sequence[int], seed: int) -> dict[str, Tensor]:
+    """Keep ``counts[l]`` weights of layer l, all choices equally likely."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = {}
+    for (name, weight), count in zip(weights.items(), counts, strict=True):
+        mask = torch.zeros(weight.numel(), dtype=torch.bool)
+        mask[torch.randperm(weight.numel(), generator=generator)[:count]] = True
+        masks[name] = mask.reshape(weight.shape)
+    return masks
+
+
+def top_masks(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Keep exactly the ``count`` highest scores over all layers; of equal scores the first in order.
+
+    Raises PruningError, naming the layer, on NaN or Inf scores.
+
+    >>> top_masks({"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([2.0, 1.0])}, 2)
+    {'a': tensor([ True, False]), 'b': tensor([ True, False])}
+    """
+    for name, score in scores.items():
+        if not bool(torch.isfinite(score).all()):
+            raise PruningError(
+                f"{name}: the pruning scores are not finite (the pass overflowed); "
+                "check that the weights and inputs are finite and of ordinary size"
+            )
+    flat = torch.cat([score.detach().flatten().cpu() for score in scores.values()])
+    return as_masks(top(flat, count), scores)
+
+
+def as_masks(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:  # (N,) bool
+    """Cut a flat mask over all weights into one of each weight's shape."""
+    parts = flat.split([weight.numel() for weight in like.values()])
+    return {name: part.reshape(like[name].shape) for name, part in zip(like, parts, strict=True)}
+
+
+def top(scores: Tensor, count: int) -> Tensor:  # (N,) -> (N,) bool
+    """True at exactly the ``count`` highest scores; of equal ones at the first.
+
+    >>> top(torch.tensor([0.0, 3.0, 0.0, 0.0]), 3)
+    tensor([ True,  True,  True, False])
+    """
+    if count <= 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    # Selecting is several times faster than a stable sort of all scores, and as exact.
+    threshold = scores.kthvalue(scores.numel() - count + 1).values
+    kept = scores > threshold
+    ties = (scores == threshold).nonzero().flatten()
+    kept[ties[: count - int(kept.sum())]] = True
+    return kept
