@@ -1,1 +1,64 @@
-"""GPU-accelerated graph analytics for sparse neural networks."""
+"""GPU-accelerated graph analytics for sparse neural networks.
+
+A pruned network is a graph. `encode` builds its Multipartite Graph Encoding, `topometrics` measures
+the graph, `prune` makes masks and `rank` orders pruning methods by what the topology says of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mge_gpu import models
+    from mge_gpu.errors import MGEError
+    from mge_gpu.graph import MultipartiteGraph, encode, load
+    from mge_gpu.masks import apply_masks
+    from mge_gpu.metrics import Report, topometrics
+    from mge_gpu.pruning import prune
+    from mge_gpu.ranking import rank
+    from mge_gpu.tracing import Program, register_handler, trace
+
+# Loaded when they are first asked for: importing the package costs little.
+_HOME = {
+    "MGEError": "mge_gpu.errors",
+    "MultipartiteGraph": "mge_gpu.graph",
+    "Program": "mge_gpu.tracing",
+    "Report": "mge_gpu.metrics",
+    "apply_masks": "mge_gpu.masks",
+    "encode": "mge_gpu.graph",
+    "load": "mge_gpu.graph",
+    "prune": "mge_gpu.pruning",
+    "rank": "mge_gpu.ranking",
+    "register_handler": "mge_gpu.tracing",
+    "topometrics": "mge_gpu.metrics",
+    "trace": "mge_gpu.tracing",
+}
+
+__all__ = [
+    "MGEError",
+    "MultipartiteGraph",
+    "Program",
+    "Report",
+    "apply_masks",
+    "encode",
+    "load",
+    "models",
+    "prune",
+    "rank",
+    "register_handler",
+    "topometrics",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "models":
+        return importlib.import_module("mge_gpu.models")
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'mge_gpu' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
