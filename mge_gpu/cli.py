@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import mge_gpu
 from mge_gpu import cli_inputs, cli_outputs
 from mge_gpu.console import Resources, print_json, print_table, progress, reports_errors
 
@@ -52,9 +53,7 @@ def _new_folder(path: Path | None) -> Path | None:
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"mge-gpu {version('mge_gpu')}")
+        typer.echo(f"mge-gpu {mge_gpu.__version__}")
         raise typer.Exit
 
 
@@ -161,8 +160,6 @@ def analyze(
             root=root,
             show=show,
         )
-        import mge_gpu
-
         if show:
             show("encoding", None)
         graph = mge_gpu.encode(
@@ -225,8 +222,6 @@ def rank(
     with progress() as show:
         inputs = cli_inputs.load(model, input_shape, weights, seed)
         batches = cli_inputs.data_for(names, inputs, data, root, seed)
-        import mge_gpu
-
         frame = mge_gpu.rank(
             inputs.model,
             inputs.shape,
@@ -343,7 +338,6 @@ def plot(
             root=root,
             show=show,
         )
-        import mge_gpu
         from mge_gpu.plots import plot_graph
 
         graph = mge_gpu.encode(

@@ -121,7 +121,9 @@ def prepare(
         if show:
             show(f"pruning: {prune}", None)
         batches = data_for([prune], inputs, data, root, seed)
-        kept = run(inputs.model, prune, sparsity, input_shape=inputs.shape, data=batches, seed=seed)
+        kept = run(
+            inputs.model, prune, sparsity, input_shape=inputs.shape, data=batches, seed=seed, progress=show
+        )
         facts.update(method=prune, sparsity=sparsity, seed=seed)
         if batches is not None:
             facts["data"] = batches.description

@@ -20,6 +20,7 @@ KINDS = {
     "disconnected": "#c44e52",
 }
 MAX_EDGES = 5_000_000  # edges that are materialised for a picture; 100 MB of them
+BEND = 0.07  # how far an edge bends up for each column that it skips, in heights of the picture
 MAX_DRAWN = 20_000  # edges that are drawn: more are a grey block and take minutes
 
 
@@ -102,15 +103,15 @@ def plot_graph(
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(-0.24, 1.05)
-    _draw_edges(axes, collections, plan, src, dst, weight)
+    highest = _draw_edges(axes, collections, plan, src, dst, weight)
+    axes.set_ylim(-0.22, highest + 0.03)
     for index, (kind, colour) in enumerate(KINDS.items()):
         at = plan.position[(plan.kind == index) & ~np.isnan(plan.position[:, 0])]
         if len(at):
             axes.scatter(at[:, 0], at[:, 1], s=14, c=colour, label=kind, zorder=3, linewidths=0)
     for column, note in enumerate(plan.notes):
         axes.text(column, -0.04, note, ha="center", va="top", fontsize=7.5)
-    axes.legend(loc="lower center", ncols=len(KINDS), fontsize=8, frameon=False, bbox_to_anchor=(0.5, -0.04))
+    axes.legend(loc="lower center", ncols=len(KINDS), fontsize=8, frameon=False, bbox_to_anchor=(0.5, -0.05))
     if title:
         axes.set_title(title, fontsize=10)
     _save(figure, path)
@@ -145,12 +146,11 @@ def _kinds(graph: Any, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
     """Index into `KINDS` of each node, by the definitions of the local topometrics."""
     enters = np.bincount(dst, minlength=graph.num_nodes) > 0
     leaves = np.bincount(src, minlength=graph.num_nodes) > 0
-    is_input = np.zeros(graph.num_nodes, dtype=bool)
-    is_input[: graph.partitions[0].size] = True
-    is_output = np.zeros(graph.num_nodes, dtype=bool)
-    for index in graph.output_partitions:
-        part = graph.partitions[index]
-        is_output[part.offset : part.offset + part.size] = True
+    is_input, is_output = np.zeros((2, graph.num_nodes), dtype=bool)
+    for members, partitions in ((is_input, graph.input_partitions), (is_output, graph.output_partitions)):
+        for index in partitions:
+            part = graph.partitions[index]
+            members[part.offset : part.offset + part.size] = True
     names = list(KINDS)
     kind = np.full(graph.num_nodes, names.index("passes on"))
     kind[enters & ~leaves & ~is_output] = names.index("sink")
@@ -161,7 +161,8 @@ def _kinds(graph: Any, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
 
 def _draw_edges(
     axes: Any, collections: Any, plan: Layout, src: np.ndarray, dst: np.ndarray, weight: np.ndarray
-) -> None:
+) -> float:
+    """Draw the edges whose ends are both drawn; returns the height of the highest point."""
     drawn = np.flatnonzero(~np.isnan(plan.position[src, 0]) & ~np.isnan(plan.position[dst, 0]))
     if len(drawn) > MAX_DRAWN:
         # The heaviest: they are what one would see.
@@ -170,21 +171,22 @@ def _draw_edges(
             0.99, 1.0, f"the {MAX_DRAWN:,} heaviest edges", transform=axes.transAxes, ha="right", fontsize=7.5
         )
     if not len(drawn):
-        return
+        return 1.0
     start, end = plan.position[src[drawn]], plan.position[dst[drawn]]
     span = end[:, 0] - start[:, 0]
     # Edges that skip columns bend, so that they are not taken for edges of the columns between.
     step = np.linspace(0.0, 1.0, 13)[None, :, None]
     lines = start[:, None] * (1 - step) + end[:, None] * step
-    lines[:, :, 1] += (0.10 * (span - 1))[:, None] * np.sin(np.pi * step[:, :, 0])
+    lines[:, :, 1] += (BEND * np.abs(span - np.sign(span)))[:, None] * np.sin(np.pi * step[:, :, 0])
     # Edge widths from hairline to bold; the root keeps small weights visible beside large ones.
     share = np.sqrt(weight[drawn] / max(float(weight[drawn].max()), np.finfo(np.float32).tiny))
     crowd = min(1.0, 600 / len(drawn))
     axes.add_collection(
         collections.LineCollection(
-            list(lines), linewidths=0.2 + 1.3 * share, colors="#555555", alpha=0.15 + 0.45 * crowd, zorder=1
+            list(lines), linewidths=0.2 + 1.1 * share, colors="#555555", alpha=0.15 + 0.35 * crowd, zorder=1
         )
     )
+    return max(1.0, float(lines[:, :, 1].max()))
 
 
 def _save(figure: Any, path: "str | os.PathLike[str]") -> None:

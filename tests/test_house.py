@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mge_gpu import doctor
+import mge_gpu
+from mge_gpu import cli, doctor
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mge_gpu"
@@ -68,7 +69,7 @@ def test_installed_metadata_are_those_of_this_checkout():
         installed = metadata.metadata("mge_gpu")
     except metadata.PackageNotFoundError:
         pytest.skip("the package is not installed")
-    assert installed["Version"] == PROJECT["version"]
+    assert installed["Version"] == mge_gpu.__version__
     assert set(installed.get_all("Provides-Extra")) == {normal(extra) for extra in EXTRAS}
     plain = [line for line in installed.get_all("Requires-Dist") if "extra ==" not in line]
     assert sorted(map(normal, plain)) == sorted(map(normal, PROJECT["dependencies"]))
@@ -214,3 +215,39 @@ def test_seed_fixture_draws_the_same_numbers(seed):
     first = torch.rand(1).item()
     torch.manual_seed(seed)
     assert torch.rand(1).item() == first
+
+
+def readme_blocks(language: str) -> list[str]:
+    """Code blocks of the README in one language."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    (code,) = readme_blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert "191,894" in capsys.readouterr().out
+
+
+def test_the_readme_names_commands_and_options_that_exist():
+    testing = pytest.importorskip("typer.testing")
+    lines = [
+        line for block in readme_blocks("sh") for line in block.splitlines() if line.startswith("mge-gpu ")
+    ]
+    assert len(lines) >= 5
+    for line in lines:
+        command, *rest = line.split()[1:]
+        help_text = testing.CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "300"})
+        assert help_text.exit_code == 0, line
+        for option in (word for word in rest if word.startswith("--")):
+            assert re.search(rf"{option}\b", help_text.output), f"{command} has no {option}"
+
+
+def test_the_readme_names_the_extras_that_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"\| extra \|.*?\n\n", text, flags=re.DOTALL).group(0)
+    assert set(re.findall(r"^\| `([\w-]+)`", table, flags=re.MULTILINE)) == set(EXTRAS)
+
+
+def test_the_picture_of_the_readme_is_small():
+    assert (ROOT / "docs" / "mge.png").stat().st_size < 150_000

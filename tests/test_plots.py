@@ -27,6 +27,7 @@ def make_graph(shapes, edges, output=None):
         num_nodes=offset,
         num_edges=len(edges),
         partitions=partitions,
+        input_partitions=(0,),
         output_partitions=(len(shapes) - 1,) if output is None else output,
         coo=lambda: coo,
     )
