@@ -247,11 +247,11 @@ def rank(
         }
         print_json(document | resources.to_dict())
         return
-    from mge_gpu.report import frame_table
+    from mge_gpu.report import ranking_tables
 
-    print_table(
-        frame_table(frame, title=f"{model}, input {input_shape}, sparsity {sparsity:g}; data: {described}")
-    )
+    title = f"{model}, input {input_shape}, sparsity {sparsity:g}; data: {described}"
+    for table in ranking_tables(frame, title):
+        print_table(table)
     if provenance := frame.attrs.get("provenance"):
         typer.echo(f"ranker: {provenance}")
     resources.print()

@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 
 import contextlib
 import functools
 import json
+import logging
 import sys
 import time
 import warnings
@@ -28,6 +29,8 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         from mge_gpu.errors import MGEError
         from mge_gpu.model_spec import ModelSpecError
 
+        # torch logs a traceback of its own for an input that does not fit, beside the error that it raises.
+        logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning

@@ -87,6 +87,16 @@ def frame_table(frame: "pandas.DataFrame", title: str | None = None) -> Table:
     return _table(header, rows, title, right)
 
 
+def ranking_tables(frame: "pandas.DataFrame", title: str | None = None) -> tuple[Table, Table]:
+    """The ranking, and the topometrics behind it with a column for each method, in the order of the ranking."""
+    columns = {column for column, _ in PUBLISHED.values()}
+    behind = [column for column in frame.columns if column in columns]
+    measured = frame.set_index("method")[behind].transpose()
+    measured.index.name = "topometrics, normalized"
+    measured.columns.name = None
+    return frame_table(frame.drop(columns=behind), title), frame_table(measured)
+
+
 def frame_markdown(frame: "pandas.DataFrame") -> str:
     """A data frame as a Markdown table with numbers for reading."""
     header, rows, right = _frame_rows(frame)

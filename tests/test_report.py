@@ -73,6 +73,17 @@ def test_frame_table(ranking):
     assert lines[3] == ["2", "er", "8"]
 
 
+def test_ranking_tables_are_narrow(ranking):
+    from mge_gpu.report import ranking_tables
+
+    first, second = ranking_tables(ranking.reset_index(), "six methods")
+    assert render(first).splitlines()[0].strip() == "six methods"
+    assert [line.split() for line in render(first).splitlines() if "er" in line.split()] == [["2", "er"]]
+    lines = [line.split() for line in render(second).splitlines() if line.strip()]
+    assert lines[0] == ["topometrics,", "normalized", "synflow", "er"]
+    assert lines[2] == ["edges", "1,234,567", "8"]
+
+
 def test_frame_markdown(ranking):
     lines = frame_markdown(ranking).splitlines()
     assert lines[1] == "| ---: | --- | ---: | ---: |"
