@@ -88,7 +88,7 @@ def frame_table(frame: "pandas.DataFrame", title: str | None = None) -> Table:
 
 
 def ranking_tables(frame: "pandas.DataFrame", title: str | None = None) -> tuple[Table, Table]:
-    """The ranking, and the topometrics behind it with a column for each method, in the order of the ranking."""
+    """The ranking, and the topometrics behind it with a column for each method, in the same order."""
     columns = {column for column, _ in PUBLISHED.values()}
     behind = [column for column in frame.columns if column in columns]
     measured = frame.set_index("method")[behind].transpose()
