@@ -1,0 +1,11 @@
+"""Ranking pruning methods by the topology of the networks that they leave.
+
+pandas and LightGBM (extra ``rank``) are imported when a function here needs them.
+"""
+
+from mge_gpu.ranking.evaluate import evaluate, summary
+from mge_gpu.ranking.rank import rank, ranked, shipped_ranker
+from mge_gpu.ranking.ranker import Ranker
+from mge_gpu.ranking.table import load_table
+
+__all__ = ["Ranker", "evaluate", "load_table", "rank", "ranked", "shipped_ranker", "summary"]

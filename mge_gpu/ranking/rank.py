@@ -1,0 +1,163 @@
+"""Rank pruning methods for a network by the topology of what each of them leaves."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mge_gpu._optional import require
+from mge_gpu.errors import RankingError
+from mge_gpu.metrics.report import PUBLISHED, Report
+from mge_gpu.ranking.candidates import Progress, checked_methods, measure
+from mge_gpu.ranking.features import report_rows
+from mge_gpu.ranking.ranker import Ranker
+
+if TYPE_CHECKING:
+    import pandas
+    from torch import nn
+
+TABLE_NAMES: dict[str, str | None] = {"random": "uniform", "uniform": "uniform", "er": None}
+"""Our method -> its name in the published table, where the two differ.
+
+The table's uniform is one random draw over all weights: our ``random``, and our ``uniform`` on average. The
+table's er is no Erdős-Rényi but ERK without its fix-up, so ours is unknown to it.
+"""
+
+
+class _Shared(dict[str, Any]):
+    """A dict that stays the same object when pandas deep-copies a frame's attrs, which it does at every step:
+    the masks of a few methods are hundreds of megabytes for a large network."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
+
+
+def rank(
+    model: "nn.Module",
+    input_shape: Sequence[int],
+    *,
+    sparsity: float,
+    methods: Sequence[str] | None = None,
+    data: Any = None,
+    seed: int = 0,
+    ranker: "Ranker | str | Path | None" = None,
+    metrics: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> "pandas.DataFrame":
+    """Prune with each method, measure the topology of what is left, order the methods by predicted accuracy.
+
+    The order is a prediction for training the masked network, from how the masks differ in topology. It was
+    learned from four CIFAR networks; ``attrs["provenance"]`` says how well it does on an architecture that it
+    has not seen, and ``baseline_rank`` is what to compare it with.
+
+    Args:
+        model: the network at initialization; it stays as it is.
+        input_shape: the shape of one input, without the batch dimension.
+        sparsity: the share of weights to prune, in [0, 1).
+        methods: two or more names of `mge_gpu.pruning.METHODS`, each once. None takes all, without
+            ``data`` those that need none.
+        data: labelled batches for the methods that need them, or what `mge_gpu.data.load_data` takes. Read
+            once for each such method, so no one-way iterator.
+        seed: for pruning, estimated metrics and nothing else.
+        ranker: a fitted `Ranker` or the file of one; None takes the one that is shipped.
+        metrics: topometrics to compute besides those that the ranker needs.
+        progress: called with what is being done and the share that is done.
+
+    Returns:
+        A frame with a row for each method, best first: ``rank`` (from 1), ``method``, ``score`` (predicted
+        accuracy in standard deviations within this group of methods), ``baseline_rank`` (the method's mean
+        rank among the published methods that prune at initialization, on other networks; NaN where unknown),
+        then the metrics of `Report.normalized`. ``attrs``: ``masks`` (method -> masks), ``reports`` (method
+        -> `Report`) and ``provenance`` (str).
+
+    Raises:
+        RankingError: bad sparsity, unknown, repeated or too few methods, a method that lacks ``data``, a
+            ranker that cannot be loaded (all before any work); or a method failed: its name and why.
+        TracingError: the model cannot be traced.
+    """
+    names = checked_methods(methods, data)
+    if not isinstance(sparsity, Real) or isinstance(sparsity, bool) or not 0 <= float(sparsity) < 1:
+        raise RankingError(
+            f"sparsity must be a number in [0, 1), the share of weights to prune; got {sparsity!r}"
+        )
+    if unknown := [name for name in metrics if name not in PUBLISHED]:
+        raise RankingError(f"unknown metric {unknown[0]!r}; known are {', '.join(PUBLISHED)}")
+    fitted = (
+        shipped_ranker() if ranker is None else ranker if isinstance(ranker, Ranker) else Ranker.load(ranker)
+    )
+    require("lightgbm", "rank", "ranking pruning methods")  # and not after minutes of measuring
+    require("pandas", "rank", "ranking pruning methods")
+
+    masks, reports = measure(
+        model,
+        tuple(input_shape),
+        float(sparsity),
+        names,
+        data=data,
+        seed=seed,
+        metrics=_needed(fitted, metrics),
+        progress=progress,
+    )
+    frame = ranked(reports, float(sparsity), fitted)
+    frame.attrs = {
+        "masks": _Shared(masks),
+        "reports": _Shared(reports),
+        "provenance": describe(fitted, float(sparsity)),
+    }
+    return frame
+
+
+def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pandas.DataFrame":
+    """The frame of `rank`, without attrs, from the candidates' reports."""
+    rows = report_rows(reports, sparsity)
+    if missing := [key for key in ranker.metrics if key not in rows.columns]:
+        raise RankingError(
+            f"the ranker needs the metric {missing[0]!r}, which no report holds; compute it too"
+        )
+    score = ranker.predict(ranker.features(rows))
+    baseline = [ranker.mean_ranks.get(TABLE_NAMES.get(name, name) or "", float("nan")) for name in reports]
+    frame = rows.drop(columns="sparsity")
+    frame.insert(1, "score", score)
+    frame.insert(2, "baseline_rank", baseline)
+    frame = frame.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    frame.insert(0, "rank", range(1, len(frame) + 1))
+    return frame
+
+
+@cache
+def shipped_ranker() -> Ranker:
+    """The ranker that comes with the package."""
+    with resources.as_file(resources.files("mge_gpu.ranking") / "data" / "ranker.json") as path:
+        return Ranker.load(path)
+
+
+def describe(ranker: Ranker, sparsity: float | None = None) -> str:
+    """What a ranker was fitted on and how well it does, in one line; CAUTION at a ``sparsity`` new to it."""
+    facts = ranker.provenance
+    models = [str(name) for name in facts.get("models", [])]
+    text = f"LightGBM on topometrics relative to the group, fitted to {facts.get('rows', '?')} networks"
+    if models:
+        text += f" ({', '.join(models)})"
+    text += f" of {facts.get('table', 'a table')} on {facts.get('date', 'an unknown date')}"
+    known = [value for value in facts.get("sparsities", []) if isinstance(value, int | float)]
+    for name, scores in (facts.get("evaluation") or {}).items():
+        if str(name).endswith("as shipped"):
+            text += (
+                f"; leaving one architecture out, {str(name).removesuffix(', as shipped')}: "
+                f"tau {scores['tau']:.2f} against {scores['baseline_tau']:.2f} by mean rank, "
+                f"RBO {scores['rbo']:.2f} against {scores['baseline_rbo']:.2f}"
+            )
+    if sparsity is not None and known and not min(known) <= sparsity <= max(known):
+        text += (
+            f"; CAUTION: sparsity {sparsity:g} lies outside the {min(known):g} to {max(known):g} "
+            "that it was fitted on"
+        )
+    return text
+
+
+def _needed(ranker: Ranker, extra: Sequence[str]) -> list[str]:
+    """Every metric to compute, in the order of `PUBLISHED`; N and E are what the others are divided by."""
+    wanted = {"nodes", "edges", *ranker.metrics, *extra}
+    return [key for key in PUBLISHED if key in wanted]
