@@ -119,8 +119,9 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Set to exactly zero, in place, every weight of the model whose mask is False.
 
     Weights without a mask stay as they are. Under ``torch.nn.utils.prune`` or a parametrization the
-    stored tensor is zeroed. Raises MaskError as :func:`check_masks` does, or when a parametrization does
-    not turn stored zeros into zero weights (remove it first); the model is then unchanged.
+    stored tensor is zeroed. Raises MaskError as :func:`check_masks` does, or when zeroing the stored tensor
+    of a parametrization does more than zero those weights (a weight norm rescales the kept ones); the model
+    is then unchanged.
 
     >>> layer = nn.Linear(2, 1)
     >>> apply_masks(layer, {"weight": torch.tensor([[False, True]])})
@@ -140,14 +141,15 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
                 weight.masked_fill_(dropped, 0)
                 continue
             undo[name] = weight.clone()
+            expected = _weights.effective_weight(module).masked_fill(dropped, 0)
             weight.masked_fill_(dropped, 0)
-            if not bool((_weights.effective_weight(module)[dropped] == 0).all()):
+            if not torch.equal(_weights.effective_weight(module), expected):
                 for changed, values in undo.items():
                     stored[changed].copy_(values)
                     _weights.refresh(modules[changed])
                 raise MaskError(
-                    f"{name}: its parametrization does not turn stored zeros into zero weights; "
-                    "remove it first (torch.nn.utils.parametrize.remove_parametrizations)"
+                    f"{name}: zeros in the tensor that its parametrization starts from change more than the "
+                    "dropped weights; remove it first (torch.nn.utils.parametrize.remove_parametrizations)"
                 )
             _weights.refresh(module)
 

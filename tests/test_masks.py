@@ -137,10 +137,22 @@ def test_norm_reparametrizations(wrap: object) -> None:
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key  # no power iteration was taken
     assert model.training and all(module.training for module in model.modules())
-    mask = half(model.conv.weight.shape)
+    # Zeroing the directions would rescale the weights that stay: refused, and nothing has changed.
+    with pytest.raises(MaskError, match=r"conv\.weight.*remove it first"):
+        apply_masks(model, {"conv.weight": half(torch.Size((4, 3, 3, 3)))})
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_mask_parametrization_can_be_masked_further() -> None:
+    model = TwoLayers()
+    parametrize.register_parametrization(model.conv, "weight", FixedMask(half(model.conv.weight.shape)))
+    mask = torch.ones(4, 3, 3, 3, dtype=torch.bool)
+    mask[0] = False
+    kept = model.conv.weight[1:].clone()
     apply_masks(model, {"conv.weight": mask})
-    assert torch.equal(masks_of(model)["conv.weight"], mask)
-    assert torch.equal(model.conv.weight != 0, mask)
+    assert torch.equal(masks_of(model)["conv.weight"], mask & half(mask.shape))
+    assert torch.equal(model.conv.weight[1:], kept)
 
 
 def test_a_parametrization_that_refills_zeros_is_refused_and_undone() -> None:

@@ -7,6 +7,11 @@ from torch import Tensor
 
 from mge_gpu.errors import PruningError
 
+NOTHING_RANKED = (
+    "every weight scores zero, so nothing ranks them; the output does not respond to the weights "
+    "(a classifier that is initialised to zero?): initialise the layers that are zero, or use another method"
+)
+
 
 def kept_count(total: int, sparsity: float) -> int:
     """The number of weights to keep: round((1 - sparsity) * total).
@@ -55,7 +60,7 @@ def random_masks(weights: Mapping[str, Tensor], counts: Sequence[int], seed: int
 def top_masks(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """Keep exactly the ``count`` highest scores over all layers; of equal scores the first in order.
 
-    Raises PruningError, naming the layer, on NaN or Inf scores.
+    Raises PruningError on NaN or Inf scores, naming the layer, and when all scores are equal to zero.
 
     >>> top_masks({"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([2.0, 1.0])}, 2)
     {'a': tensor([ True, False]), 'b': tensor([ True, False])}
@@ -66,6 +71,8 @@ def top_masks(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
                 f"{name}: the pruning scores are not finite (the pass overflowed); "
                 "check that the weights and inputs are finite and of ordinary size"
             )
+    if not any(bool(score.any()) for score in scores.values()):
+        raise PruningError(NOTHING_RANKED)
     flat = torch.cat([score.detach().flatten().cpu() for score in scores.values()])
     return as_masks(top(flat, count), scores)
 

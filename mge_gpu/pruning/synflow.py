@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mge_gpu.errors import PruningError
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._run import gradients, output_tensors, run
-from mge_gpu.pruning._select import as_masks, kept_count, top
+from mge_gpu.pruning._select import NOTHING_RANKED, as_masks, kept_count, top
 
 
 def synflow(
@@ -28,7 +28,8 @@ def synflow(
     Paper: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
     flow", NeurIPS 2020.
 
-    Raises PruningError when the flow overflows float64 or the model fails on ``input_shape``.
+    Raises PruningError when the flow overflows float64, when none reaches the output, or when the model fails
+    on ``input_shape``.
     """
     if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
         raise PruningError(f"synflow: iterations must be a positive integer, got {iterations!r}")
@@ -42,6 +43,8 @@ def synflow(
             scores = torch.cat([score.flatten() for score in flow_scores(network, weights, ones).values()])
             if not bool(torch.isfinite(scores).all()):
                 raise PruningError("synflow: the flow through this network overflows float64")
+            if step == 1 and not bool(scores.any()):
+                raise PruningError(f"synflow: {NOTHING_RANKED}")
             kept = kept_count(total, 1 - (1 - sparsity) ** (step / iterations))
             if step == iterations:
                 kept = kept_count(total, sparsity)
