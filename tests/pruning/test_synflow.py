@@ -6,7 +6,7 @@ from torch import nn
 
 from mge_gpu import models
 from mge_gpu.errors import PruningError
-from mge_gpu.pruning import prune
+from mge_gpu.pruning import LayerCollapseWarning, prune
 from mge_gpu.pruning.synflow import flow_scores, linearised
 
 
@@ -35,6 +35,7 @@ def test_scores_of_a_deep_linear_chain_are_products_of_path_weights() -> None:
     assert torch.allclose(scores["2.weight"], c * (b @ a.sum(1)))
 
 
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.LayerCollapseWarning")
 def test_signs_and_statistics_do_not_matter() -> None:
     torch.manual_seed(0)
     model = models.resnet20()
@@ -58,11 +59,10 @@ def test_batch_norm_without_running_statistics_passes_the_flow() -> None:
 
 
 def test_iterating_avoids_the_collapse_of_a_single_shot() -> None:
-    """A bottleneck whose scores are individually high but whose neighbours are wide; 98 % sparsity."""
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(60, 60, bias=False), nn.Linear(60, 4, bias=False), nn.Linear(4, 60, bias=False)
-    )
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in ((60, 60), (60, 4), (4, 60))))
+    with pytest.warns(LayerCollapseWarning, match=r"1 of 3 layers: 0\.weight"):
+        prune(model, "synflow", 0.98, input_shape=(60,), iterations=1)
     steps: list[float | None] = []
     masks = prune(
         model, "synflow", 0.98, input_shape=(60,), progress=lambda text, fraction: steps.append(fraction)
