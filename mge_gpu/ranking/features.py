@@ -137,7 +137,7 @@ def _groups(codes: np.ndarray) -> list[np.ndarray]:
 def _standardised(values: np.ndarray) -> np.ndarray:  # (candidates, metrics)
     known = np.isfinite(values)
     count = np.maximum(known.sum(0), 1)
-    # Dividing by a power of two near the largest value is exact, and keeps the squares of huge metrics finite.
+    # Dividing by a power of two near the largest value is exact, and keeps the squares of huge values finite.
     largest = np.where(known, np.abs(values), 0).max(0)
     scaled = np.where(known, np.ldexp(values, -np.frexp(largest)[1]), 0)
     centred = np.where(known, scaled - scaled.sum(0) / count, 0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mge_gpu import __version__
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import PUBLISHED, json_ready
@@ -183,13 +184,12 @@ def restricted(table: "pandas.DataFrame", methods: Sequence[str] | None) -> "pan
 
 def versions() -> dict[str, str]:
     """The versions of what a fit depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("mge_gpu", "lightgbm", "pandas", "numpy"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+    packages = ("lightgbm", "pandas", "numpy")
+    return {
+        "python": platform.python_version(),
+        "mge_gpu": __version__,
+        **{package: metadata.version(package) for package in packages},
+    }
 
 
 def _from_document(document: Any) -> Ranker:

@@ -1,0 +1,56 @@
+"""Tables to rank from: a synthetic one that is always there, and the published one where it lies."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mge_gpu.metrics.report import PUBLISHED
+
+METHODS = ("erk", "grasp", "rigl", "snip", "synflow", "uniform")
+
+
+def synthetic(seed: int = 0) -> pd.DataFrame:
+    """A table in the published format, in which accuracy follows k_core within each group, and nothing else.
+
+    Levels differ by a thousand times between models, and which method has the densest core is drawn for each
+    setting: only a feature that is relative to the group orders an unseen model.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for level, model in enumerate(("a", "b", "c")):
+        for sparsity in (0.6, 0.8, 0.9, 0.98):
+            core = random.permutation(len(METHODS))
+            for number, method in enumerate(METHODS):
+                for run in range(3):
+                    row = {column: random.uniform(0, 1) * 1000.0**level for column, _ in PUBLISHED.values()}
+                    row["k-core"] = 1000.0**level * (10 + core[number] + random.uniform(0, 0.2))
+                    row |= {"nodes": 100 * (level + 1), "edges": int(random.integers(50, 90))}
+                    row |= {"model": model, "dataset": "digits", "sparsity": sparsity, "seed": run}
+                    row |= {"pruning": method, "accuracy": 0.1 + 0.2 * level + 0.05 * core[number]}
+                    rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def raw() -> pd.DataFrame:
+    return synthetic()
+
+
+@pytest.fixture
+def table_path(raw: pd.DataFrame, tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    raw.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """The directory of the published tables; the test is skipped where there is none."""
+    beside = Path(__file__).parents[2].parent / "shared" / "published"
+    path = Path(os.environ.get("MGE_PUBLISHED", beside))
+    if not (path / "mge_topometrics.csv.gz").is_file():
+        pytest.skip(f"the published table is not at {path}; set MGE_PUBLISHED to the directory that holds it")
+    return path
