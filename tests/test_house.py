@@ -157,7 +157,7 @@ def test_the_wheel_has_every_module(built):
 
 
 def test_the_wheel_has_kernels_and_data_and_no_more(built):
-    assert (built / "kernels" / "probe.cu").is_file()
+    assert (built / "kernels" / "probe.cu").is_file() and (built / "kernels" / "__init__.py").is_file()
     assert (built / "ranking" / "data" / "probe.json").is_file()
     assert (built / "py.typed").is_file()
     assert not (built / "kernels" / "README.md").exists()
