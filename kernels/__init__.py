@@ -1,1 +1,1 @@
-"""The CUDA sources as package data: ``importlib.resources.files("mge_gpu.kernels")``, installed or editable."""
+"""The CUDA sources as package data; find them with ``importlib.resources.files("mge_gpu.kernels")``."""
