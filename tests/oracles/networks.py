@@ -6,7 +6,7 @@ product or a concatenation), so that the reference needs no tracing.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,26 +45,27 @@ class Network(nn.Module):
 
     def __init__(self, steps: list[Step], outputs: tuple[int, ...]) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(s.module for s in steps)
-        self.wiring = [s.inputs for s in steps]
+        distinct = list(dict.fromkeys(s.module for s in steps))
+        self.parts = nn.ModuleList(distinct)
+        self.plan = [(distinct.index(s.module), s.inputs) for s in steps]
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         values = [x]
-        for module, inputs in zip(self.steps, self.wiring, strict=True):
-            values.append(module(*[values[i] for i in inputs]))
+        for part, inputs in self.plan:
+            values.append(self.parts[part](*[values[i] for i in inputs]))
         found = tuple(values[i] for i in self.outputs)
         return found[0] if len(found) == 1 else found
 
 
-@dataclass
+@dataclass(repr=False)
 class Case:
     """A network under construction or finished; ``add`` runs each step at once to know its shape."""
 
     input_shape: tuple[int, ...]
     steps: list[Step] = field(default_factory=list)
     outputs: tuple[int, ...] = ()
-    values: list[Tensor] = field(default_factory=list, repr=False)
+    values: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.values.append(torch.zeros(1, *self.input_shape))
@@ -95,11 +96,18 @@ class Case:
         """The network as torch runs it."""
         return Network(self.steps, self.outputs).eval()
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"{self!r}")
+
     def __repr__(self) -> str:
         lines = [f"input {self.input_shape}"]
         for k, step in enumerate(self.steps):
             weight = getattr(step.module, "weight", None) if step.kind == "layer" else None
-            zeros = "" if weight is None else f"  # {int((weight == 0).sum())} of {weight.numel()} zeros"
+            zeros = (
+                ""
+                if weight is None
+                else f"  # {int((weight == 0).sum())} of {weight.numel()} weights are zero"
+            )
             sources = ", ".join(f"v{i}" for i in step.inputs)
             lines.append(f"v{k + 1} {self.shape(k + 1)} = {step.kind}: {step.module}({sources}){zeros}")
         return "\n".join([*lines, f"return {', '.join(f'v{i}' for i in self.outputs)}"])
