@@ -1,0 +1,240 @@
+"""From a model and method names to a ranking: the order of the steps, the frame, and what may go wrong."""
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mge_gpu
+import mge_gpu.metrics
+from mge_gpu.errors import MissingDependencyError, RankingError
+from mge_gpu.metrics.report import Report
+from mge_gpu.pruning import METHODS
+from mge_gpu.ranking import Ranker, load_table, rank, ranked, shipped_ranker
+from mge_gpu.ranking.rank import describe
+
+SHAPE = (1, 6, 6)
+RANDOM = ["uniform", "erk", "random"]
+
+
+def network() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(128, 4),
+        )
+
+
+class Calls(list[str]):
+    """The steps that were taken, in order; ``wanted`` is the metrics that were asked for last."""
+
+    wanted: list[str] = []
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Tracing, encoding and measuring that take no time; metrics are made from the masks' layer counts."""
+    calls = Calls()
+
+    def trace(model: nn.Module, shape: tuple[int, ...]) -> SimpleNamespace:
+        calls.append("trace")
+        return SimpleNamespace(shape=shape)
+
+    def encode(program: SimpleNamespace, masks: Mapping[str, Tensor]) -> list[int]:
+        calls.append("encode")
+        return [int(mask.sum()) for mask in masks.values()]
+
+    def topometrics(
+        graph: list[int], metrics: list[str], seed: int, progress: Callable[[str, float | None], None] | None
+    ) -> Report:
+        calls.append("measure")
+        calls.wanted = metrics
+        if progress is not None:
+            progress("halfway", 0.5)
+        values = {key: float(number + sum(graph) / graph[0]) for number, key in enumerate(metrics)}
+        return Report(values | {"nodes": 300, "edges": sum(graph)})
+
+    for function in (trace, encode, topometrics):
+        monkeypatch.setitem(vars(mge_gpu), function.__name__, function)
+    return calls
+
+
+def test_the_frame(steps: Calls) -> None:
+    frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
+    assert frame.columns[:4].tolist() == ["rank", "method", "score", "baseline_rank"]
+    assert frame.columns[4:].tolist() == ["nodes", "edges", *shipped_ranker().metrics[1:]]
+    assert frame["rank"].tolist() == [1, 2, 3]
+    assert sorted(frame["method"]) == sorted(RANDOM)
+    assert frame["score"].is_monotonic_decreasing
+    assert list(frame.attrs) == ["masks", "reports", "provenance"]
+    for name in RANDOM:
+        assert set(frame.attrs["masks"][name]) == {"0.weight", "2.weight", "5.weight"}
+        assert frame.attrs["reports"][name]["nodes"] == 300
+    assert "1932 networks" in frame.attrs["provenance"]
+    assert steps.count("trace") == 1
+    assert steps.count("encode") == steps.count("measure") == 3
+
+
+def test_baseline_ranks_are_those_of_the_same_method_elsewhere(steps: Calls) -> None:
+    frame = rank(network(), SHAPE, sparsity=0.9, methods=["uniform", "random", "er", "erk", "magnitude"])
+    baseline = frame.set_index("method")["baseline_rank"]
+    known = shipped_ranker().mean_ranks
+    assert baseline["erk"] == known["erk"]
+    assert baseline["uniform"] == baseline["random"] == known["uniform"]
+    assert np.isnan(baseline["er"])  # the published er is another method
+    assert np.isnan(baseline["magnitude"])
+    assert frame["score"].notna().all()
+
+
+def test_only_needed_metrics_are_computed_and_those_asked_for(steps: Calls) -> None:
+    rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
+    assert set(steps.wanted) == {"nodes", *shipped_ranker().metrics}
+    frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, metrics=["strength"])
+    assert "strength" in steps.wanted
+    assert "strength" in frame.columns
+    with pytest.raises(RankingError, match="unknown metric 'depth'"):
+        rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, metrics=["depth"])
+
+
+def test_without_data_the_default_is_every_method_that_needs_none(steps: Calls) -> None:
+    frame = rank(network(), SHAPE, sparsity=0.5)
+    assert set(frame["method"]) == {name for name, method in METHODS.items() if not method.needs_data}
+    batch = (torch.zeros(4, *SHAPE), torch.tensor([0, 1, 2, 3]))
+    frame = rank(network(), SHAPE, sparsity=0.5, data=[batch])
+    assert set(frame["method"]) == set(METHODS)
+
+
+def test_a_fitted_ranker_and_its_file_rank_alike(steps: Calls, table_path: Path, tmp_path: Path) -> None:
+    fitted = Ranker.fit(load_table(table_path), metrics=["k_core", "edges"], subsets=0)
+    fitted.save(tmp_path / "r.json")
+    one = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, ranker=fitted)
+    two = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, ranker=tmp_path / "r.json")
+    pd.testing.assert_frame_equal(one, two)
+    assert steps.wanted == ["nodes", "edges", "k_core"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sparsity": 1.0}, r"\[0, 1\)"),
+        ({"sparsity": -0.1}, r"\[0, 1\)"),
+        ({"sparsity": float("nan")}, r"\[0, 1\)"),
+        ({"sparsity": "0.9"}, r"\[0, 1\)"),
+        ({"sparsity": True}, r"\[0, 1\)"),
+        ({"methods": ["erk", "lottery"]}, "unknown pruning method 'lottery'; known are uniform"),
+        ({"methods": ["erk", "uniform", "erk"]}, "'erk' is given twice"),
+        ({"methods": ["erk"]}, "at least 2 methods, got 1"),
+        ({"methods": []}, "at least 2 methods, got 0"),
+        ({"methods": "erk,uniform"}, "list of names"),
+        ({"methods": ["erk", "snip"]}, "'snip' needs labelled data"),
+        ({"ranker": "missing.json"}, "missing.json"),
+    ],
+)
+def test_bad_requests_fail_before_any_work(steps: Calls, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RankingError, match=message):
+        rank(network(), SHAPE, **({"sparsity": 0.9, "methods": RANDOM} | options))
+    assert steps == []
+
+
+def test_a_method_that_fails_is_named(steps: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(program: object, masks: Mapping[str, Tensor]) -> None:
+        raise ValueError("no such layer")
+
+    monkeypatch.setitem(vars(mge_gpu), "encode", encode)
+    with pytest.raises(RankingError, match="method 'uniform' at sparsity 0.9: no such layer") as caught:
+        rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_missing_package_is_not_blamed_on_the_method(steps: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def topometrics(*_: object, **__: object) -> None:
+        raise MissingDependencyError("install numba")
+
+    monkeypatch.setitem(vars(mge_gpu), "topometrics", topometrics)
+    with pytest.raises(MissingDependencyError, match="install numba"):
+        rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
+
+
+def test_progress_goes_forward_from_0_to_1(steps: Calls) -> None:
+    told: list[tuple[str, float | None]] = []
+    rank(
+        network(),
+        SHAPE,
+        sparsity=0.9,
+        methods=RANDOM,
+        progress=lambda text, share: told.append((text, share)),
+    )
+    shares = [share for _, share in told if share is not None]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    for name in RANDOM:
+        assert any(text.startswith(f"{name}: pruning") for text, _ in told)
+        assert any(text.startswith(f"{name}: measuring") for text, _ in told)
+
+
+def test_the_masks_are_not_copied_with_the_frame(steps: Calls) -> None:
+    frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
+    assert frame.head(2).attrs["masks"] is frame.attrs["masks"]
+
+
+def test_a_model_without_any_edge_left_is_still_ranked() -> None:
+    """Quotients by no edges are NaN, which is neutral, and never a crash."""
+    metrics = shipped_ranker().metrics
+    reports = {
+        "erk": Report(dict.fromkeys(metrics, 1.0) | {"nodes": 9, "edges": 5}),
+        "snip": Report(dict.fromkeys(metrics, 0.0) | {"nodes": 9, "edges": 0}),
+    }
+    frame = ranked(reports, 0.98, shipped_ranker())
+    assert frame["score"].notna().all()
+    with pytest.raises(RankingError, match="needs the metric"):
+        ranked({"erk": Report({"nodes": 9, "edges": 5})}, 0.98, shipped_ranker())
+
+
+def test_the_provenance_warns_of_a_sparsity_that_was_never_seen() -> None:
+    assert "CAUTION" not in describe(shipped_ranker(), 0.9)
+    assert "0.6 to 0.98" in describe(shipped_ranker(), 0.3)
+    assert "Resnet-20" in describe(shipped_ranker())
+    assert "\n" not in describe(shipped_ranker())
+
+
+@pytest.mark.skipif(not hasattr(mge_gpu.metrics, "topometrics"), reason="topometrics is not there yet")
+def test_a_real_network_from_end_to_end() -> None:
+    model = network().train()
+    model[1].eval()
+    before = copy.deepcopy(model.state_dict())
+    modes = [module.training for module in model.modules()]
+    random_state = torch.random.get_rng_state()
+    data = [(torch.linspace(-1, 1, 8 * 36).reshape(8, *SHAPE), torch.arange(8) % 4)]
+    frame = rank(
+        model, SHAPE, sparsity=0.8, methods=[*RANDOM, "er", "magnitude", "synflow", "snip"], data=data
+    )
+
+    assert sorted(frame["method"]) == sorted([*RANDOM, "er", "magnitude", "synflow", "snip"])
+    assert frame["score"].nunique() > 1
+    assert (frame["nodes"] == 8 * 8 + 8 * 36 + 8 * 16 + 4).all()
+    program = mge_gpu.trace(model, SHAPE)
+    for row in frame.itertuples():
+        graph = mge_gpu.encode(program, masks=frame.attrs["masks"][row.method])
+        assert row.edges == graph.num_edges
+        report = frame.attrs["reports"][row.method]
+        assert row.k_core == pytest.approx(report["k_core"] / report["edges"])
+    again = rank(
+        model, SHAPE, sparsity=0.8, methods=[*RANDOM, "er", "magnitude", "synflow", "snip"], data=data
+    )
+    pd.testing.assert_frame_equal(frame, again)
+    assert modes == [module.training for module in model.modules()]
+    assert torch.equal(random_state, torch.random.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
