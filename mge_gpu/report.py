@@ -39,8 +39,10 @@ def report_rows(report: Report) -> list[tuple[str, ...]]:
 
 
 def report_table(report: Report, title: str | None = None) -> Table:
-    """A rich table of one report; columns that are empty throughout are left out."""
-    return _table(HEADER, report_rows(report), title, right=("value", "normalized", "seconds"))
+    """A rich table of one report, without published names to stay narrow; empty columns are left out."""
+    published = HEADER.index("published as")
+    header, *rows = ([*row[:published], *row[published + 1 :]] for row in (HEADER, *report_rows(report)))
+    return _table(header, rows, title, right=("value", "normalized", "seconds"))
 
 
 def report_markdown(report: Report) -> str:
@@ -89,8 +91,7 @@ def frame_table(frame: "pandas.DataFrame", title: str | None = None) -> Table:
 
 def ranking_tables(frame: "pandas.DataFrame", title: str | None = None) -> tuple[Table, Table]:
     """The ranking, and the topometrics behind it with a column for each method, in the same order."""
-    columns = {column for column, _ in PUBLISHED.values()}
-    behind = [column for column in frame.columns if column in columns]
+    behind = [column for column in frame.columns if column in PUBLISHED]
     measured = frame.set_index("method")[behind].transpose()
     measured.index.name = "topometrics, normalized"
     measured.columns.name = None
