@@ -1,8 +1,7 @@
 """Backends: the few primitives that every metric runs on, one class a device type."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
-
-import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
@@ -22,20 +21,17 @@ class Backend(Protocol):
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
 
-    def coo(self, blocks: list[Block], num_nodes: int) -> tuple[Any, Any, Any]:
+    def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
         """Every edge once: source (E,) int64, target (E,) int64, weight (E,) float32."""
 
-    def strengths(self, blocks: list[Block], num_nodes: int) -> Any:
-        """Summed weight of all incident edges, (N,) float64."""
+    def total_weight(self, blocks: Sequence[Block]) -> float:
+        """Sum of all edge weights."""
 
-    def symmetric_product(self, blocks: list[Block], x: Any) -> Any:
-        """(A + A^T) x for x of shape (N,)."""
-
-    def product(self, blocks: list[Block], x: Any, transposed: bool) -> Any:
-        """A^T x (towards the targets) or, transposed, A x, for x of shape (N,)."""
+    def operator(self, forward: Sequence[Block], backward: Sequence[Block]) -> Callable[[Any], Any]:
+        """x -> A^T x over the blocks in ``forward`` plus A x over those in ``backward``; (N,) float64."""
 
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:
-        """Sum of x over the out-neighbours of each node, (N,) int64."""
+        """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""
 
     def components(self, adjacency: Adjacency) -> tuple[int, Any]:
         """(number of connected components, BFS parent of each node (N,) int32, -1 at a root)."""
@@ -44,13 +40,22 @@ class Backend(Protocol):
         """Core number of each node of the undirected graph, (N,) int32."""
 
     def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
-        """(bridges, articulation points), from the BFS parents that `components` returned."""
+        """(bridges, articulation points), given the BFS parents that `components` returned."""
 
-    def two_hop_total(self, adjacency: Adjacency) -> int:
-        """Sum over nodes of the number of nodes within two directed steps, itself included."""
+    def representatives(self, adjacency: Adjacency, directed: bool) -> Any:
+        """Nodes that stand for all with the same two-step surroundings: (node (R,), multiplicity (R,))."""
 
-    def wedge_squares(self, adjacency: Adjacency) -> int:
-        """Number of 4-cycles of the undirected graph."""
+    def path_counts(self, adjacency: Adjacency, nodes: Any, directed: bool) -> Any:
+        """Two-step walks from each node plus one, (R,) int64: the cost of the three below."""
+
+    def two_hop_sizes(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+        """Nodes within two directed steps of each node, itself included, (R,) int64."""
+
+    def wedge_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+        """(R, 3) int64: sum of C(codegree, 2), of triangles t_uv over the edges, of C(t_uv, 2)."""
+
+    def clique_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+        """Six times the number of 4-cliques at each node, (R,) int64."""
 
 
 def get_backend(device_type: str) -> Backend:
@@ -62,4 +67,4 @@ def get_backend(device_type: str) -> Backend:
     raise GraphError(f"got device type {device_type!r}, expected 'cpu'")
 
 
-__all__ = ["Adjacency", "Backend", "Block", "get_backend", "np"]
+__all__ = ["Adjacency", "Backend", "Block", "get_backend"]

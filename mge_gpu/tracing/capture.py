@@ -77,7 +77,7 @@ def _live(model: nn.Module, name: str) -> Callable[[], torch.Tensor]:
 
 
 def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
-    """Trace ``model`` on fake tensors of shape (1, \*shape) for each shape; runs no arithmetic.
+    """Trace ``model`` on fake tensors with a batch dim of 1, one a shape; runs no arithmetic.
 
     Raises TracingError if the model raises on that input, with the model's own message.
     """

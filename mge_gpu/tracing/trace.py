@@ -9,6 +9,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from mge_gpu.errors import MGEError, TracingError, TracingWarning, UnsupportedOpError
+from mge_gpu.masks import prunable_parameters
 from mge_gpu.tracing.capture import Capture, capture
 from mge_gpu.tracing.ops import lookup
 from mge_gpu.tracing.program import Program
@@ -25,7 +26,8 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = Tru
     Args:
         model: any module that ``torch.export`` accepts; it is left exactly as it was found.
         input_shape: shape of one sample, (C, H, W) for images, without the batch dim.
-        pad_input: give nodes to the zero padding of the first convolution (the published node counts do).
+        pad_input: give nodes to the zero padding of the first convolution, if that reads the input (the
+            published node counts do). Later layers' padding has no nodes, also where they read the input.
         identity_skips: give unit-weight edges to identity skips.
 
     Raises:
@@ -46,6 +48,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = Tru
     if not shape or any(n < 1 for n in shape):
         raise TracingError(f"got input shape {shape}, expected positive sizes such as (3, 224, 224)")
     captured = capture(model, [shape])
+    _name_shared_weights(model, captured)
     pad = _first_padding(captured, shape) if pad_input else None
     tracer = Tracer(captured, [shape], pad, identity_skips)
     result = _run(captured, tracer)
@@ -140,16 +143,26 @@ def _call(node: Node, tracer: Tracer) -> Any:
     if isinstance(result, Value):
         if result.shape != call.shape:
             raise TracingError(f"{op} in layer {call.layer!r}: handler gave shape {result.shape}, not {call.shape}")
+        if result.fresh is not None:
+            tracer.unread[node] = result.fresh
         if tracer.readers(node) != 1:
             result = result.stale()
     return result
 
 
+def _name_shared_weights(model: nn.Module, captured: Capture) -> None:
+    """Call a tensor that several modules share by the one name that masks use for it."""
+    names = {id(tensor): name for name, tensor in prunable_parameters(model).items()}
+    for node in captured.parameter_names:
+        tensor = captured.tensors[node]()
+        captured.parameter_names[node] = names.get(id(tensor), captured.parameter_names[node])
+
+
 def _warn_unreached(model: nn.Module, captured: Capture) -> None:
-    reached = {name for node, name in captured.parameter_names.items() if node.users}
+    reached = {id(captured.tensors[node]()) for node in captured.parameter_names if node.users}
     for path, module in model.named_modules():
-        own = [f"{path}.{n}" if path else n for n, p in module.named_parameters(recurse=True) if p.dim() > 1]
-        if isinstance(module, _PARAMETRIC) and own and not reached & set(own):
+        own = {id(p) for p in module.parameters() if p.dim() > 1}
+        if isinstance(module, _PARAMETRIC) and own and not reached & own:
             warnings.warn(
                 f"layer {path!r} ({type(module).__name__}) has weights but the forward pass never reaches it; "
                 "it is not part of the graph",

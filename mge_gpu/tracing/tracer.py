@@ -89,6 +89,7 @@ class Tracer:
         self.partitions: list[tuple[str, tuple[int, ...], int]] = []
         self.layers: list[Layer] = []
         self.merged: dict[int, int] = {}
+        self.unread: dict[Node, int] = {}  # partition of a node's tensor if nothing else reads the tensor
         self.env: dict[Node, Any] = {n: Const(n, tuple(n.meta["val"].shape)) for n in capture.tensors}
         for k, (node, shape) in enumerate(zip(capture.inputs, shapes, strict=True)):
             self.env[node] = self._input(f"input_{k}" if k else "input", shape, pad if k == 0 else None)

@@ -1,11 +1,12 @@
 """`CpuBackend`: the primitives of `mge_gpu.backends.Backend` in numba."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, Block, node_positions
 from mge_gpu.backends.cpu import coo, local, neighbours, peel, product, traverse
+from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 NONE = np.zeros(0, np.int32)
@@ -44,10 +45,9 @@ class CpuBackend:
         """Sum of all edge weights."""
         return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
 
-    def product(self, blocks: Sequence[Block], x: np.ndarray, forward: bool = True,
-                backward: bool = True) -> np.ndarray:  # fmt: skip
-        """A^T x (``forward``: from sources to targets) plus A x (``backward``), (N,) float64."""
-        return product.product(list(blocks), x, forward, backward)
+    def operator(self, forward: Sequence[Block], backward: Sequence[Block]) -> Callable[[np.ndarray], np.ndarray]:
+        """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``; (N,) float64."""
+        return product.operator(forward, backward)
 
     def neighbour_sums(self, adjacency: Adjacency, x: np.ndarray) -> np.ndarray:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""
@@ -79,27 +79,24 @@ class CpuBackend:
         bridges, articulation = traverse.low_points(*traverse.forest_csr(parent, second))
         return int(bridges), int(articulation)
 
-    def representatives(self, adjacency: Adjacency, directed: bool) -> local.Representatives:
-        """Nodes that stand for all with the same two-step neighbourhood."""
-        return local.representatives(adjacency, directed)
+    def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
+        """Nodes that stand for all with the same two-step surroundings, and how many each stands for."""
+        return representatives(adjacency, directed)
 
-    def path_counts(self, adjacency: Adjacency, reps: local.Representatives, directed: bool) -> np.ndarray:
-        """Two-step walks from each representative, (R,) int64."""
+    def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
+        """Two-step walks from each node plus one, (R,) int64."""
         indeg, outdeg = self.degrees(adjacency)
-        return local.path_counts(adjacency, reps, outdeg, indeg + outdeg, directed)
+        return local.path_counts(adjacency, nodes, indeg + outdeg, outdeg, directed)
 
-    def two_hop_total(self, adjacency: Adjacency) -> int:
-        """Sum over nodes of the number of nodes within two directed steps, themselves included."""
-        reps = local.representatives(adjacency, True)
-        return local.two_hop_total(adjacency, reps, self.path_counts(adjacency, reps, True))
+    def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Nodes within two directed steps of each node, itself included, (R,) int64."""
+        return local.two_hop_sizes(adjacency, nodes, cost)
 
-    def wedge_sums(self, adjacency: Adjacency, reps: local.Representatives,
-                   cost: np.ndarray) -> tuple[int, int, int, int]:  # fmt: skip
-        """(4-cycles, triangles, diamonds, paws), non-induced, of the undirected graph."""
+    def wedge_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Squares and triangles at each node, (R, 3) int64: see `local.wedge_counts`."""
+        return local.wedge_counts(adjacency, nodes, cost)
+
+    def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Six times the number of 4-cliques at each node, (R,) int64."""
         indeg, outdeg = self.degrees(adjacency)
-        return local.wedge_sums(adjacency, reps, cost, indeg + outdeg)
-
-    def clique_count(self, adjacency: Adjacency, reps: local.Representatives, cost: np.ndarray) -> int:
-        """4-cliques of the undirected graph."""
-        indeg, outdeg = self.degrees(adjacency)
-        return local.clique_count(adjacency, reps, cost, int((indeg + outdeg).max(initial=0)))
+        return local.clique_counts(adjacency, nodes, cost, int((indeg + outdeg).max(initial=0)))

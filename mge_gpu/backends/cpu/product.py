@@ -1,5 +1,7 @@
 """Matrix-vector products with the adjacency, straight from the blocks."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
@@ -45,26 +47,32 @@ def accumulate(target_channel: np.ndarray, source_channel: np.ndarray, tap: np.n
                         to_source[s + j * ds] += w * x[t + j * dt]
 
 
-def product(blocks: list[Block], x: np.ndarray, forward: bool, backward: bool) -> np.ndarray:
-    """A^T x if ``forward`` (from sources to targets) plus A x if ``backward``; x and result (N,) float64.
+def operator(forward: Sequence[Block], backward: Sequence[Block]) -> Callable[[np.ndarray], np.ndarray]:
+    """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``; (N,) float64 to the same.
 
     Each core adds into a vector of its own, so the result does not depend on their timing.
     """
-    work = sum(int(b.pair_count[b.tap].sum()) for b in blocks) if len(blocks) < 4096 else 1 << 20
-    parts = num_threads() if work > 1 << 18 else 1
-    cuts = [balanced(b.pair_count[b.tap], parts) for b in blocks]
-    out = [np.zeros(len(x), np.float64) for _ in range(parts)]
-    x = np.ascontiguousarray(x, np.float64)
+    both = {id(b) for b in forward} & {id(b) for b in backward}
+    work = [(b, True, id(b) in both) for b in forward] + [(b, False, True) for b in backward if id(b) not in both]
+    size = max((len(b.tap) for b, _, _ in work), default=0)
+    parts = num_threads() if size > 1 << 10 else 1
+    cuts = [balanced(b.pair_count[b.tap], parts) for b, _, _ in work]
 
-    def task(k: int) -> None:
-        for b, c in zip(blocks, cuts, strict=True):
-            accumulate(
-                b.target_channel, b.source_channel, b.tap, b.weight, c[k], c[k + 1], b.run_ptr, b.runs,
-                b.target_offset, b.source_offset, b.target_channel_stride, b.source_channel_stride, x,
-                out[k], out[k], forward, backward,
-            )  # fmt: skip
+    def apply(x: np.ndarray) -> np.ndarray:
+        x = np.ascontiguousarray(x, np.float64)
+        out = [np.zeros(len(x), np.float64) for _ in range(parts)]
 
-    run(task, parts)
-    for extra in out[1:]:
-        out[0] += extra
-    return out[0]
+        def task(k: int) -> None:
+            for (b, ahead, back), c in zip(work, cuts, strict=True):
+                accumulate(
+                    b.target_channel, b.source_channel, b.tap, b.weight, c[k], c[k + 1], b.run_ptr, b.runs,
+                    b.target_offset, b.source_offset, b.target_channel_stride, b.source_channel_stride, x,
+                    out[k], out[k], ahead, back,
+                )  # fmt: skip
+
+        run(task, parts)
+        for extra in out[1:]:
+            out[0] += extra
+        return out[0]
+
+    return apply

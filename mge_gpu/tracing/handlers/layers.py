@@ -76,7 +76,7 @@ def _conv(call: Call, stride: Sequence[int], padding: Sequence[int], dilation: S
     sizes, out, kernel = list(value.shape[2:]), call.shape[2:], weight.shape[2:]
     before = list(padding)
     halo = [t.halo for t in value.terms if t.halo]
-    if halo and not transposed:
+    if halo and not transposed and not call.tracer.layers:  # of the first layer only: see the docs of `trace`
         value = _with_halo(call, value)
         before = [p - halo[0][4 + 2 * a] for a, p in enumerate(padding)]
         sizes = list(value.shape[2:])

@@ -1,8 +1,10 @@
 """Elementwise ops: what passes through, and the three kinds of sum (design: fresh, skip, structural)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch.fx import Node
 
 from mge_gpu.tracing.relation import function
 from mge_gpu.tracing.tracer import Call, identity_layer
@@ -81,10 +83,28 @@ def multiply(call: Call) -> Value:
     """
     values = _operands(call)
     if len(values) == 2 and _same_nodes(*values):
-        return values[0].stale()
+        return replace(values[0], fresh=_gated_by_itself(call))
     if len(values) < 2:
         return broadcast(values[0], call.shape) if values else Value(call.shape)
     return structural_sum(values, call.shape)
+
+
+def _gated_by_itself(call: Call) -> int | None:
+    """The partition whose plain output x * f(x) still is: x must be read by this product only."""
+    from mge_gpu.tracing.ops import lookup  # the table is built from this module
+
+    left, right = ([n] for n in call.node.args[:2] if isinstance(n, Node))
+    for chain in (left, right):
+        while lookup(str(chain[-1].target)) is passes:
+            chain.append(chain[-1].all_input_nodes[0])
+    common = next((n for n in left if n in right), None)
+    if common is None:
+        return None
+    between = [*left[: left.index(common)], *right[: right.index(common)]]
+    alone = all(call.tracer.readers(n) == 1 for n in between)
+    if alone and set(common.users) <= {*between, call.node}:
+        return call.tracer.unread.get(common)
+    return None
 
 
 def concatenate(call: Call) -> Value:

@@ -1,0 +1,102 @@
+"""What all metrics share: the registry, and intermediate results computed once a graph."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mge_gpu.backends import Backend
+from mge_gpu.errors import MetricError
+from mge_gpu.graph import MultipartiteGraph
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's raw value, how it was computed, and its standard error if it is an estimate."""
+
+    value: int | float
+    how: str
+    standard_error: float | None = None
+
+
+class Workspace:
+    """A graph with what several metrics need (degrees, a BFS forest), each computed when first asked for.
+
+    Args:
+        graph: the graph.
+        exact: never estimate, however long it takes.
+        seed: of the random start vectors and samples.
+    """
+
+    def __init__(self, graph: MultipartiteGraph, exact: bool = False, seed: int = 0) -> None:
+        self.graph, self.exact, self.seed = graph, exact, seed
+        self.backend: Backend = graph.backend
+        self.adjacency = graph.adjacency
+        self.blocks = [b for _, _, b in graph.blocks]
+
+    @cached_property
+    def _degrees(self) -> tuple[Any, Any]:
+        indeg, outdeg = self.backend.degrees(self.adjacency)
+        return indeg, outdeg
+
+    @property
+    def indeg(self) -> Any:
+        """In-degree of each node, (N,) int64."""
+        return self._degrees[0]
+
+    @property
+    def outdeg(self) -> Any:
+        """Out-degree of each node, (N,) int64."""
+        return self._degrees[1]
+
+    @cached_property
+    def degree(self) -> Any:
+        """Degree of each node in the undirected graph, (N,) int64."""
+        return self.indeg + self.outdeg
+
+    @cached_property
+    def forest(self) -> tuple[int, Any]:
+        """(connected components, BFS parents (N,) int32)."""
+        return self.backend.components(self.adjacency)
+
+    @cached_property
+    def cuts(self) -> tuple[int, int]:
+        """(bridges, articulation points)."""
+        return self.backend.cut_counts(self.adjacency, self.forest[1])
+
+
+Metric = Callable[[Workspace], Measured]
+METRICS: dict[str, Metric] = {}
+
+
+def metric(key: str) -> Callable[[Metric], Metric]:
+    """Register a function of a `Workspace` under a key of the report."""
+
+    def register(function: Metric) -> Metric:
+        METRICS[key] = function
+        return function
+
+    return register
+
+
+def exact_sum(values: np.ndarray, times: np.ndarray | None = None) -> int:
+    """The sum of non-negative int64 values (each ``times`` as often) as a Python int, which never overflows.
+
+    >>> exact_sum(np.array([2**62, 2**62, 2**62])) == 3 * 2**62
+    True
+    """
+    total = 0
+    for bits in range(0, 64, 16):  # pieces so small that int64 holds their sums
+        piece = (values >> bits) & 0xFFFF
+        total += int((piece if times is None else piece * times).sum()) << bits
+    return total
+
+
+def need(keys: list[str]) -> list[str]:
+    """The known ones of some metric keys, or an error that names the unknown."""
+    for key in keys:
+        if key not in METRICS:
+            raise MetricError(f"got metric {key!r}, expected some of {', '.join(METRICS)}")
+    return keys

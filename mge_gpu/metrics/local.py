@@ -1,0 +1,49 @@
+"""Local connectivity: who is cut off, and which edges lead nowhere."""
+
+import numpy as np
+
+from mge_gpu.metrics.base import Measured, Workspace, metric
+
+HOW = "degrees from the compressed adjacency"
+
+
+def sinks(w: Workspace) -> np.ndarray:
+    """Nodes outside the output partitions with in-degree > 0 and out-degree 0, (N,) bool."""
+    found: np.ndarray = (w.indeg > 0) & (w.outdeg == 0) & ~w.graph.in_partitions(w.graph.output_partitions)
+    return found
+
+
+def sources(w: Workspace) -> np.ndarray:
+    """Nodes outside the input partitions with in-degree 0 and out-degree > 0, (N,) bool."""
+    found: np.ndarray = (w.indeg == 0) & (w.outdeg > 0) & ~w.graph.in_partitions(w.graph.input_partitions)
+    return found
+
+
+@metric("sink_nodes")
+def sink_nodes(w: Workspace) -> Measured:
+    """Number of sinks: they take signals in and hand nothing on."""
+    return Measured(int(sinks(w).sum()), HOW)
+
+
+@metric("source_nodes")
+def source_nodes(w: Workspace) -> Measured:
+    """Number of sources: they hand on what the input does not reach (biases)."""
+    return Measured(int(sources(w).sum()), HOW)
+
+
+@metric("disconnected_nodes")
+def disconnected_nodes(w: Workspace) -> Measured:
+    """Number of nodes without any edge, in any partition."""
+    return Measured(int((w.degree == 0).sum()), HOW)
+
+
+@metric("removable_out")
+def removable_out(w: Workspace) -> Measured:
+    """Edges into sinks: removing them changes no output."""
+    return Measured(int(w.indeg[sinks(w)].sum()), HOW)
+
+
+@metric("removable_in")
+def removable_in(w: Workspace) -> Measured:
+    """Edges out of sources: no input passes them."""
+    return Measured(int(w.outdeg[sources(w)].sum()), HOW)

@@ -1,0 +1,34 @@
+"""Neighbourhoods: how far a signal spreads in one and two steps."""
+
+import numpy as np
+
+from mge_gpu.metrics.base import Measured, Workspace, exact_sum, metric
+from mge_gpu.metrics.sampling import BUDGET, estimate
+
+
+@metric("one_hop")
+def one_hop(w: Workspace) -> Measured:
+    """Mean of 1 + out-degree: nodes within one directed step, the node itself included."""
+    return Measured(1 + w.graph.num_edges / max(w.graph.num_nodes, 1), "row lengths and class sizes")
+
+
+@metric("two_hop")
+def two_hop(w: Workspace) -> Measured:
+    """Mean number of nodes within two directed steps, the node itself included.
+
+    Counted once for each channel and class of positions with the same two-step neighbourhood up to
+    a shift, times the size of the class: exact.
+    """
+    nodes, times = w.backend.representatives(w.adjacency, True)
+    cost = w.backend.path_counts(w.adjacency, nodes, True)
+    n = max(w.graph.num_nodes, 1)
+    if w.exact or cost.sum() <= BUDGET:
+        sizes = w.backend.two_hop_sizes(w.adjacency, nodes, cost)
+        return Measured(exact_sum(sizes, times) / n, f"{len(nodes):,} classes of positions")
+
+    def count(some: np.ndarray, walks: np.ndarray) -> np.ndarray:
+        sizes: np.ndarray = w.backend.two_hop_sizes(w.adjacency, some, walks).astype(np.float64)
+        return sizes
+
+    value, error = estimate(count, nodes, times, cost, w.seed)
+    return Measured(value / n, "sample of nodes", error / n)
