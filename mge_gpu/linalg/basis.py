@@ -1,11 +1,13 @@
 """An orthonormal basis of a few long vectors, in double or single precision, for block Krylov methods."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float64]
 
-CHUNK = 1 << 17  # elements of a vector that are converted from single to double precision at a time
+CHUNK = 1 << 13  # elements of each vector of the basis that are worked on at a time
 
 
 class Basis:
@@ -21,30 +23,30 @@ class Basis:
         self.vectors = np.empty((capacity, length), dtype)  # (capacity, length)
         self.size = 0
 
-    def _chunks(self) -> list[slice]:
-        length = self.vectors.shape[1]
-        step = length if self.vectors.dtype == np.float64 else CHUNK
-        return [slice(at, at + step) for at in range(0, length, max(step, 1))]
-
-    def coefficients(self, x: Vectors) -> Vectors:  # (b, length) -> (size, b)
-        """Inner products of the basis with the rows of ``x``."""
-        found = np.zeros((self.size, len(x)))
-        for part in self._chunks():
-            found += self.vectors[: self.size, part].astype(np.float64, copy=False) @ x[:, part].T
-        return found
+    def _pieces(self) -> Iterator[tuple[slice, Vectors]]:
+        """The basis piece by piece, in float64, so that a piece stays in cache while it is used."""
+        for at in range(0, self.vectors.shape[1], CHUNK):
+            part = slice(at, at + CHUNK)
+            yield part, self.vectors[: self.size, part].astype(np.float64, copy=False)
 
     def remove(self, x: Vectors) -> Vectors:  # (b, length) -> (size, b)
         """Make the rows of ``x`` orthogonal to the basis, in place; returns what was removed.
 
-        Once is not enough in floating point, twice is (Giraud, Langou and Rozložník, 2005).
+        Once is not enough in floating point, twice is (Giraud, Langou and Rozložník, 2005). The rows
+        go one by one: products with two or three columns are slow in BLAS.
         """
-        total = np.zeros((self.size, len(x)))
-        for _ in range(2):
-            found = self.coefficients(x)
-            for part in self._chunks():
-                x[:, part] -= found.T @ self.vectors[: self.size, part].astype(np.float64, copy=False)
-            total += found
-        return total
+        first, second = np.zeros((2, self.size, len(x)))
+        for part, piece in self._pieces():
+            for k, row in enumerate(x):
+                first[:, k] += piece @ row[part]
+        for part, piece in self._pieces():
+            for k, row in enumerate(x):
+                row[part] -= first[:, k] @ piece
+                second[:, k] += piece @ row[part]
+        for part, piece in self._pieces():
+            for k, row in enumerate(x):
+                row[part] -= second[:, k] @ piece
+        return first + second
 
     def append(self, x: Vectors) -> None:  # (b, length)
         """Add rows that are orthonormal and orthogonal to the basis."""
@@ -58,28 +60,29 @@ class Basis:
     def rotate(self, combination: Vectors) -> None:  # (size, kept)
         """Replace the basis by the given combinations of its vectors, in place."""
         kept = combination.shape[1]
-        for at in range(0, self.vectors.shape[1], CHUNK):  # in pieces: a second basis may not fit
-            part = slice(at, at + CHUNK)
-            self.vectors[:kept, part] = combination.T @ self.vectors[: self.size, part].astype(np.float64)
+        for part, piece in self._pieces():  # a second basis may not fit
+            self.vectors[:kept, part] = combination.T @ piece
         self.size = kept
 
 
 def orthonormalise(
-    basis: Basis, x: Vectors, floor: float, generator: np.random.Generator
+    basis: Basis, x: Vectors, scale: float, generator: np.random.Generator
 ) -> tuple[Vectors, Vectors]:
-    """Orthonormal rows q, orthogonal to the basis, and r with x = rᵀ q up to ``floor``.
+    """Orthonormal rows q, orthogonal to the basis, and r with x = rᵀ q up to rounding.
 
-    A row of ``x`` that has no more than ``floor`` outside the basis and the rows before it is
+    A row of ``x`` that has nothing but rounding outside the basis and the rows before it is
     replaced by a random direction with coefficient 0: the Krylov space has run into an invariant
     subspace and goes on in what is left. Fewer rows come back where no direction is left.
 
     Args:
         x: (b, length), orthogonal to the basis already; overwritten.
+        scale: length of the rows before they were made orthogonal to the basis.
 
     Returns:
         q (b', length) and r (b', b), b' <= b.
     """
     b, length = x.shape
+    floor = 16 * float(np.finfo(basis.vectors.dtype).eps) * scale
     room = min(b, length - basis.size)
     q, r = np.empty((room, length)), np.zeros((room, b))
     used = 0
@@ -92,9 +95,9 @@ def orthonormalise(
         norm = float(np.linalg.norm(row))
         if norm > floor and used < room:
             r[used, column] = norm
-            # what rounding left inside the basis is large beside a short row: remove it once more
             row /= norm
-            q[used] = _direction(basis, q[:used], row)
+            # what rounding left inside the basis is large beside a short row only: remove it once more
+            q[used] = row if norm > 1e-3 * scale else _direction(basis, q[:used], row)
             used += 1
     while used < room:
         q[used] = _direction(basis, q[:used], generator.standard_normal((length,)))

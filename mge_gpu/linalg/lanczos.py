@@ -215,8 +215,7 @@ class _Lanczos:
         projected[before:, before:] = (found[before:] + found[before:].T) / 2
         self.projected = projected
         scale = float(np.abs(projected).max())
-        floor = 16 * float(np.finfo(self.basis.vectors.dtype).eps) * scale
-        self.next, self.coupling = orthonormalise(self.basis, image, floor, self.generator)
+        self.next, self.coupling = orthonormalise(self.basis, image, scale, self.generator)
         self.exhausted = len(self.next) == 0
         self._solve(b)
 
