@@ -47,11 +47,11 @@ def names(text: str, option: str) -> list[str]:
 
 def wanted_metrics(text: str) -> "str | list[str]":
     """``"all"``, or a list of topometrics, each of which exists."""
-    from mge_gpu.metrics import METRIC_KEYS
+    from mge_gpu.metrics import METRICS
 
     if text == "all":
         return text
-    return _known(names(text, "--metrics"), METRIC_KEYS, "topometric", "--metrics")
+    return _known(names(text, "--metrics"), METRICS, "topometric", "--metrics")
 
 
 def known_methods(text: str | None) -> list[str] | None:
