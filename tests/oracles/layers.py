@@ -52,7 +52,7 @@ def layer(draw: Draw, case: Case, v: int) -> int:
         made = _transposed(draw, case.shape(v))
     else:
         made = _convolution(draw, case.shape(v))
-    return passes(draw, case, case.add("layer", made, v), own_gate=True)
+    return passes(draw, case, case.add("layer", made, v))
 
 
 def _convolution(draw: Draw, shape: tuple[int, ...]) -> nn.Module:
@@ -108,18 +108,14 @@ def keeping(draw: Draw, case: Case, v: int) -> int:
     return branch(draw, case, inner, width, 1)
 
 
-def passes(draw: Draw, case: Case, v: int, own_gate: bool = False) -> int:
-    """None, one or two elementwise steps: they make no nodes.
-
-    ``own_gate`` allows x * sigmoid(x), an activation that reads its input twice.
-    """
+def passes(draw: Draw, case: Case, v: int) -> int:
+    """None, one or two elementwise steps: they make no nodes."""
     for _ in range(pick(draw, [0, 0, 1, 2])):
         shape = case.shape(v)
         options: list[Any] = [
             nn.ReLU(), nn.GELU(), nn.Hardswish(), nn.Dropout(), nn.ReLU6(inplace=v > 0), _scale,
+            _times_own_sigmoid,
         ]  # fmt: skip
-        if own_gate:
-            options += [_times_own_sigmoid]
         if len(shape) == 3:
             options += [nn.BatchNorm2d(shape[0]), nn.GroupNorm(1, shape[0]), _layer_scale]
         if len(shape) == 2 and not is_signal(case):

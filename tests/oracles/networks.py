@@ -45,15 +45,14 @@ class Network(nn.Module):
 
     def __init__(self, steps: list[Step], outputs: tuple[int, ...]) -> None:
         super().__init__()
-        distinct = list(dict.fromkeys(s.module for s in steps))
-        self.parts = nn.ModuleList(distinct)
-        self.plan = [(distinct.index(s.module), s.inputs) for s in steps]
+        self.steps = nn.ModuleList(s.module for s in steps)  # a module used twice has two names
+        self.wiring = [s.inputs for s in steps]
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         values = [x]
-        for part, inputs in self.plan:
-            values.append(self.parts[part](*[values[i] for i in inputs]))
+        for module, inputs in zip(self.steps, self.wiring, strict=True):
+            values.append(module(*[values[i] for i in inputs]))
         found = tuple(values[i] for i in self.outputs)
         return found[0] if len(found) == 1 else found
 
@@ -103,11 +102,7 @@ class Case:
         lines = [f"input {self.input_shape}"]
         for k, step in enumerate(self.steps):
             weight = getattr(step.module, "weight", None) if step.kind == "layer" else None
-            zeros = (
-                ""
-                if weight is None
-                else f"  # {int((weight == 0).sum())} of {weight.numel()} weights are zero"
-            )
+            zeros = "" if weight is None else f"  # {int((weight == 0).sum())} of {weight.numel()} zero"
             sources = ", ".join(f"v{i}" for i in step.inputs)
             lines.append(f"v{k + 1} {self.shape(k + 1)} = {step.kind}: {step.module}({sources}){zeros}")
         return "\n".join([*lines, f"return {', '.join(f'v{i}' for i in self.outputs)}"])
