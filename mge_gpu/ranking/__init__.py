@@ -3,8 +3,8 @@
 pandas and LightGBM (extra ``rank``) are imported when a function here needs them.
 """
 
+from mge_gpu.ranking._rank import rank, ranked, shipped_ranker
 from mge_gpu.ranking.evaluate import evaluate, summary
-from mge_gpu.ranking.rank import rank, ranked, shipped_ranker
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.table import load_table
 

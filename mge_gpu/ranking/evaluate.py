@@ -9,7 +9,7 @@ from mge_gpu.ranking.features import GROUP, TOPOLOGY_METRICS
 from mge_gpu.ranking.ranker import DEFAULT_KINDS, SUBSETS, Ranker, restricted
 from mge_gpu.ranking.scores import kendall_tau, rank_biased_overlap
 from mge_gpu.ranking.table import SETTING
-from mge_gpu.ranking.training import mean_ranks, seed_means
+from mge_gpu.ranking.training import mean_rank, mean_ranks, seed_means
 
 if TYPE_CHECKING:
     import pandas
@@ -29,8 +29,8 @@ def evaluate(
 
     Features are made within each seed, predictions averaged over seeds, and the order of methods in each
     (model, data set, sparsity) compared with that by seed-mean accuracy. Beside it stands the baseline: each
-    method's mean rank on the other architectures, by the same accuracies and no topology. The hyperparameters
-    were chosen by these very scores, so read small differences with care.
+    method's mean rank at that sparsity on the other architectures, by the same accuracies and no topology.
+    The hyperparameters were chosen by these very scores, so read small differences with care.
 
     Args:
         table: as `load_table` gives it.
@@ -69,7 +69,13 @@ def evaluate(
         ).reset_index("method")
         # A method that no other architecture knows stands in the middle.
         middle = (len(elsewhere) + 1) / 2
-        compared["baseline"] = -compared["method"].map(elsewhere).fillna(middle)
+        compared["baseline"] = [
+            -mean_rank(elsewhere, method, sparsity)
+            for method, sparsity in zip(
+                compared["method"], compared.index.get_level_values("sparsity"), strict=True
+            )
+        ]
+        compared["baseline"] = compared["baseline"].fillna(-middle)
         for setting, group in compared.groupby(level=list(SETTING), sort=False):
             if len(group) > 1:
                 rows.append(dict(zip(SETTING, setting, strict=True)) | _agreement(group))

@@ -20,6 +20,7 @@ NOTES = (
     "The table's motif counts are sampled estimates, comparable within a group.",
     "The table's er is ERK with probabilities clipped and no fix-up, its uniform one random draw over all "
     "weights.",
+    "The baseline is each method's mean rank at the same sparsity on the other architectures.",
     "The evaluation leaves one architecture out; the hyperparameters were chosen by the same scores.",
 )
 

@@ -38,15 +38,15 @@ class Ranker:
         model_text: the trees in LightGBM's text format.
         metrics: metric keys that the features are made of.
         kinds: how they are made relative to the group of candidates, see `group_features`.
-        mean_ranks: method -> mean rank (1 is best) among the pruning-at-initialization methods of the table,
-            under the table's names: the baseline without topology.
+        mean_ranks: method -> sparsity -> mean rank (1 is best) among the pruning-at-initialization methods of
+            the table, under the table's names: the baseline without topology.
         provenance: what the trees were fitted on and how; JSON types only.
     """
 
     model_text: str = field(repr=False)
     metrics: tuple[str, ...]
     kinds: tuple[str, ...]
-    mean_ranks: Mapping[str, float]
+    mean_ranks: Mapping[str, Mapping[str, float]]
     provenance: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -200,13 +200,18 @@ def _from_document(document: Any) -> Ranker:
     ranks, provenance = document.get("mean_ranks"), document.get("provenance")
     if not isinstance(provenance, dict):
         raise RankingError("'provenance' must be an object")
-    if not isinstance(ranks, dict) or not all(
-        isinstance(rank, int | float) and not isinstance(rank, bool) and rank >= 1 for rank in ranks.values()
-    ):
-        raise RankingError("'mean_ranks' must map methods to ranks from 1 on")
+    if not isinstance(ranks, dict) or not all(_is_rank_row(row) for row in ranks.values()):
+        raise RankingError("'mean_ranks' must map methods to sparsities to ranks from 1 on")
     ranker = Ranker("\n".join(lines) + "\n", metrics, kinds, ranks, provenance)
     check_model_text(ranker.model_text, ranker.feature_names)
     return ranker
+
+
+def _is_rank_row(row: Any) -> bool:
+    if not isinstance(row, dict) or not row:
+        return False
+    numbers = all(isinstance(rank, int | float) and not isinstance(rank, bool) for rank in row.values())
+    return numbers and all(rank >= 1 and 0 <= float(sparsity) < 1 for sparsity, rank in row.items())
 
 
 def _strings(document: dict[str, Any], name: str, allowed: tuple[str, ...] | None) -> tuple[str, ...]:

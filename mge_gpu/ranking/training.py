@@ -112,14 +112,29 @@ def compositions(table: "pandas.DataFrame", subsets: int, seed: int) -> list["pa
     return parts
 
 
-def mean_ranks(table: "pandas.DataFrame") -> dict[str, float]:
-    """Each method's mean rank (1 is best) by seed-mean accuracy over all settings in the table.
+def mean_ranks(table: "pandas.DataFrame") -> dict[str, dict[str, float]]:
+    """Each method's mean rank (1 is best) at each sparsity, by seed-mean accuracy over models and data sets.
 
-    A setting is a (model, dataset, sparsity). This is the baseline that knows no topology.
+    This is the baseline that knows no topology. Returns method -> sparsity (as text, for JSON) -> mean rank.
     """
     means = seed_means(table, "accuracy")
     ranks = means.groupby(level=list(SETTING)).rank(ascending=False)
-    return {str(method): float(rank) for method, rank in ranks.groupby(level="method").mean().items()}
+    found: dict[str, dict[str, float]] = {}
+    for (method, sparsity), rank in ranks.groupby(level=["method", "sparsity"]).mean().items():
+        found.setdefault(str(method), {})[f"{sparsity:g}"] = float(rank)
+    return found
+
+
+def mean_rank(ranks: Mapping[str, Mapping[str, float]], method: str | None, sparsity: float) -> float:
+    """A method's mean rank at the known sparsity nearest to this one; NaN for an unknown method.
+
+    >>> mean_rank({"erk": {"0.9": 2.0, "0.98": 1.5}}, "erk", 0.97)
+    1.5
+    """
+    known = ranks.get(method or "")
+    if not known:
+        return float("nan")
+    return known[min(known, key=lambda text: abs(float(text) - sparsity))]
 
 
 def seed_means(table: "pandas.DataFrame", column: str) -> "pandas.Series":

@@ -95,7 +95,7 @@ def test_on_the_published_table_topology_beats_the_mean_rank(published: Path) ->
     assert everything["settings"] == 60
     assert everything["tau"] >= 0.60
     assert everything["rbo"] > everything["baseline_rbo"] + 0.01
-    assert everything["baseline_tau"] == pytest.approx(0.508, abs=0.005)
+    assert everything["baseline_tau"] == pytest.approx(0.538, abs=0.005)
     at_init = summary(evaluate(table, PAI_METHODS))
     assert at_init["tau"] >= 0.42
     assert at_init["rbo"] >= 0.83

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from mge_gpu.errors import RankingError
+from mge_gpu.ranking._rank import shipped_ranker
 from mge_gpu.ranking.features import GROUP, TOPOLOGY_METRICS
-from mge_gpu.ranking.rank import shipped_ranker
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.table import PAI_METHODS, load_table, table_sha256
-from mge_gpu.ranking.training import compositions, mean_ranks, targets
+from mge_gpu.ranking.training import compositions, mean_rank, mean_ranks, targets
 
 
 @pytest.fixture
@@ -104,8 +104,11 @@ def _set(key: str, value: object) -> Any:
         _set("metrics", ["k_core", "k_core"]),
         _set("metrics", ["k_core"]),  # known, but not those of the trees
         _set("kinds", ["rank"]),
-        _set("mean_ranks", {"erk": "first"}),
-        _set("mean_ranks", {"erk": float("nan")}),
+        _set("mean_ranks", {"erk": 1.5}),
+        _set("mean_ranks", {"erk": {}}),
+        _set("mean_ranks", {"erk": {"0.9": "first"}}),
+        _set("mean_ranks", {"erk": {"0.9": float("nan")}}),
+        _set("mean_ranks", {"erk": {"often": 1.5}}),
         _set("provenance", "trust me"),
         _set("model", "tree"),
         _set("model", [1, 2]),
@@ -151,10 +154,16 @@ def test_compositions_hold_every_row_then_subsets_of_groups(table: pd.DataFrame)
 
 
 def test_mean_ranks_by_hand() -> None:
-    rows = [("m", "d", 0.9, "good", 0.8), ("m", "d", 0.9, "bad", 0.7), ("m", "d", 0.8, "good", 0.5)]
-    rows += [("m", "d", 0.8, "bad", 0.6), ("m", "d", 0.6, "good", 0.9), ("m", "d", 0.6, "bad", 0.1)]
+    rows = [("m", "d", 0.9, "good", 0.8), ("m", "d", 0.9, "bad", 0.7), ("n", "d", 0.9, "good", 0.5)]
+    rows += [("n", "d", 0.9, "bad", 0.6), ("k", "d", 0.9, "good", 0.9), ("k", "d", 0.9, "bad", 0.1)]
+    rows += [("m", "d", 0.6, "bad", 0.6), ("m", "d", 0.6, "good", 0.5)]
     table = pd.DataFrame(rows, columns=["model", "dataset", "sparsity", "method", "accuracy"])
-    assert mean_ranks(table) == pytest.approx({"good": 4 / 3, "bad": 5 / 3})
+    found = mean_ranks(table)
+    assert found["good"] == pytest.approx({"0.9": 4 / 3, "0.6": 2})
+    assert found["bad"] == pytest.approx({"0.9": 5 / 3, "0.6": 1})
+    assert mean_rank(found, "good", 0.98) == found["good"]["0.9"]
+    assert mean_rank(found, "good", 0.1) == 2
+    assert np.isnan(mean_rank(found, "other", 0.9))
 
 
 def test_the_shipped_ranker_knows_where_it_comes_from() -> None:
@@ -179,6 +188,6 @@ def test_the_shipped_trees_are_those_that_the_table_gives(published: Path) -> No
     assert shipped.provenance["table_sha256"] == table_sha256(published)
     table = load_table(published)
     again = Ranker.fit(table, seed=shipped.provenance["seed"], subsets=shipped.provenance["subsets"])
-    assert again.mean_ranks == pytest.approx(shipped.mean_ranks)
+    assert again.mean_ranks == shipped.mean_ranks
     features = again.features(table, GROUP)
     np.testing.assert_allclose(again.predict(features), shipped.predict(features), atol=0.05)

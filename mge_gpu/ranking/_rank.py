@@ -13,6 +13,7 @@ from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.ranking.candidates import Progress, checked_methods, measure
 from mge_gpu.ranking.features import report_rows
 from mge_gpu.ranking.ranker import Ranker
+from mge_gpu.ranking.training import mean_rank
 
 if TYPE_CHECKING:
     import pandas
@@ -117,7 +118,7 @@ def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pa
             f"the ranker needs the metric {missing[0]!r}, which no report holds; compute it too"
         )
     score = ranker.predict(ranker.features(rows))
-    baseline = [ranker.mean_ranks.get(TABLE_NAMES.get(name, name) or "", float("nan")) for name in reports]
+    baseline = [mean_rank(ranker.mean_ranks, TABLE_NAMES.get(name, name), sparsity) for name in reports]
     frame = rows.drop(columns="sparsity")
     frame.insert(1, "score", score)
     frame.insert(2, "baseline_rank", baseline)
