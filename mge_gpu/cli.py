@@ -184,7 +184,8 @@ def analyze(
     if csv != Path("-"):
         from mge_gpu.report import report_table
 
-        print_table(report_table(report, title=cli_outputs.title(report.info)))
+        typer.echo(cli_outputs.title(report.info))
+        print_table(report_table(report))
     resources.print()
 
 
@@ -249,8 +250,8 @@ def rank(
         return
     from mge_gpu.report import ranking_tables
 
-    title = f"{model}, input {input_shape}, sparsity {sparsity:g}; data: {described}"
-    for table in ranking_tables(frame, title):
+    typer.echo(f"{model}, input {input_shape}, sparsity {sparsity:g}; data: {described}")
+    for table in ranking_tables(frame):
         print_table(table)
     if provenance := frame.attrs.get("provenance"):
         typer.echo(f"ranker: {provenance}")

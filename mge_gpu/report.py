@@ -38,11 +38,11 @@ def report_rows(report: Report) -> list[tuple[str, ...]]:
     ]
 
 
-def report_table(report: Report, title: str | None = None) -> Table:
+def report_table(report: Report) -> Table:
     """A rich table of one report, without published names to stay narrow; empty columns are left out."""
     published = HEADER.index("published as")
     header, *rows = ([*row[:published], *row[published + 1 :]] for row in (HEADER, *report_rows(report)))
-    return _table(header, rows, title, right=("value", "normalized", "seconds"))
+    return _table(header, rows, right=("value", "normalized", "seconds"))
 
 
 def report_markdown(report: Report) -> str:
@@ -80,22 +80,30 @@ def reports_csv(reports: Iterable[Report]) -> str:
     return text.getvalue()
 
 
-def frame_table(frame: "pandas.DataFrame", title: str | None = None) -> Table:
+def frame_table(frame: "pandas.DataFrame") -> Table:
     """A rich table of a data frame (a ranking, for example) with numbers for reading.
 
     A named index becomes the first column.
     """
     header, rows, right = _frame_rows(frame)
-    return _table(header, rows, title, right)
+    return _table(header, rows, right)
 
 
-def ranking_tables(frame: "pandas.DataFrame", title: str | None = None) -> tuple[Table, Table]:
-    """The ranking, and the topometrics behind it with a column for each method, in the same order."""
-    behind = [column for column in frame.columns if column in PUBLISHED]
-    measured = frame.set_index("method")[behind].transpose()
-    measured.index.name = "topometrics, normalized"
-    measured.columns.name = None
-    return frame_table(frame.drop(columns=behind), title), frame_table(measured)
+def ranking_tables(frame: "pandas.DataFrame") -> tuple[Table, Table]:
+    """What `mge_gpu.rank` returned as two tables narrow enough for a terminal.
+
+    The first is the order of the methods; the second the raw topometrics behind it, with a column for each
+    method in that order.
+    """
+    reports: dict[str, Report] = frame.attrs["reports"]
+    methods = [str(method) for method in frame["method"]]
+    keys = list(dict.fromkeys(key for method in methods for key in reports[method]))
+    rows = [
+        [key, *(reports[method].format_value(key) if key in reports[method] else "" for method in methods)]
+        for key in keys
+    ]
+    order = frame[[column for column in frame.columns if column not in PUBLISHED]]
+    return frame_table(order), _table(["topometric", *methods], rows, right=methods)
 
 
 def frame_markdown(frame: "pandas.DataFrame") -> str:
@@ -140,11 +148,9 @@ def _filled(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[
     return [header[i] for i in keep], [[row[i] for i in keep] for row in rows]
 
 
-def _table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None, right: Sequence[str]
-) -> Table:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> Table:
     names, cells = _filled(header, rows)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in cells:

@@ -7,7 +7,14 @@ import pytest
 from rich.console import Console
 
 from mge_gpu.metrics.report import Report
-from mge_gpu.report import frame_markdown, frame_table, report_markdown, report_table, reports_csv
+from mge_gpu.report import (
+    frame_markdown,
+    frame_table,
+    ranking_tables,
+    report_markdown,
+    report_table,
+    reports_csv,
+)
 
 REPORT = Report(
     {"nodes": 191894, "edges": 712329, "motifs": 1.4e8, "effective_density": 0.0125},
@@ -24,8 +31,7 @@ def render(table) -> str:
 
 
 def test_table_shows_values_errors_and_engines():
-    text = render(report_table(REPORT, title="a network"))
-    assert "a network" in text
+    text = render(report_table(REPORT))
     line = next(line for line in text.splitlines() if line.strip().startswith("motifs"))
     for part in ("140,000,000 ± 2.5e+05", "196.5384", "trace estimator"):
         assert part in line
@@ -69,15 +75,19 @@ def test_frame_table(ranking):
     assert lines[3] == ["2", "er", "8"]
 
 
-def test_ranking_tables_are_narrow(ranking):
-    from mge_gpu.report import ranking_tables
-
-    first, second = ranking_tables(ranking.reset_index().assign(cut_nodes=[0.5, 0.25]), "six methods")
-    assert render(first).splitlines()[0].strip() == "six methods"
-    assert [line.split() for line in render(first).splitlines() if "er" in line.split()] == [["2", "er"]]
-    lines = [line.split() for line in render(second).splitlines() if line.strip()]
-    assert lines[0] == ["topometrics,", "normalized", "synflow", "er"]
-    assert lines[2:] == [["edges", "1,234,567", "8"], ["cut_nodes", "0.5", "0.25"]]
+def test_ranking_tables_are_the_order_and_the_raw_topometrics(ranking):
+    frame = ranking.reset_index()
+    frame.attrs["reports"] = {
+        "er": Report({"edges": 8, "motifs": 3}),
+        "synflow": Report({"edges": 1234567, "motifs": 2e6}, standard_errors={"motifs": 1e3}),
+    }
+    first, second = (
+        [line.split() for line in render(table).splitlines() if line.strip()]
+        for table in ranking_tables(frame)
+    )
+    assert first[0] == ["rank", "method", "score"] and first[3] == ["2", "er"]
+    assert second[0] == ["topometric", "synflow", "er"]
+    assert second[2:] == [["edges", "1,234,567", "8"], ["motifs", "2,000,000", "±", "1e+03", "3"]]
 
 
 def test_frame_markdown(ranking):
