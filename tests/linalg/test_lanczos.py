@@ -99,6 +99,14 @@ def test_fewer_products_than_arpack() -> None:
     assert ours.products < theirs.products
 
 
+def test_a_cluster_does_not_look_converged() -> None:
+    """Two close values on top: their mixture has a residual of about their distance, and looks isolated."""
+    eigenvalues = [15.6728, 15.6670, *np.linspace(0, 12, 100)]
+    for seed in range(30):
+        found, _ = extreme_eigenvalues(Counted(with_spectrum(eigenvalues, 0)), 102, 1, which="LA", seed=seed)
+        assert found[0] == pytest.approx(15.6728, rel=1e-6)
+
+
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_copies_in_separate_components(block: int) -> None:
     """Equal components give exactly equal eigenvalues: here three times, and close to them a fourth."""
