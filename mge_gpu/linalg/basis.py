@@ -16,18 +16,18 @@ class Basis:
     Args:
         length: number of elements of a vector.
         capacity: number of vectors there is room for.
-        dtype: float64, or float32 for half the memory; all arithmetic is in float64 either way.
+        dtype: float64, or float32 for half the memory; sums over pieces are in float64 either way.
     """
 
     def __init__(self, length: int, capacity: int, dtype: type[np.floating] = np.float64) -> None:
         self.vectors = np.empty((capacity, length), dtype)  # (capacity, length)
         self.size = 0
 
-    def _pieces(self) -> Iterator[tuple[slice, Vectors]]:
-        """The basis piece by piece, in float64, so that a piece stays in cache while it is used."""
+    def _pieces(self) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+        """The basis piece by piece, so that a piece stays in cache while it is used."""
         for at in range(0, self.vectors.shape[1], CHUNK):
             part = slice(at, at + CHUNK)
-            yield part, self.vectors[: self.size, part].astype(np.float64, copy=False)
+            yield part, self.vectors[: self.size, part]
 
     def remove(self, x: Vectors) -> Vectors:  # (b, length) -> (size, b)
         """Make the rows of ``x`` orthogonal to the basis, in place; returns what was removed.
@@ -35,17 +35,18 @@ class Basis:
         Once is not enough in floating point, twice is (Giraud, Langou and Rozložník, 2005). The rows
         go one by one: products with two or three columns are slow in BLAS.
         """
+        dtype = self.vectors.dtype  # converting two vectors is cheaper than converting the basis
         first, second = np.zeros((2, self.size, len(x)))
         for part, piece in self._pieces():
             for k, row in enumerate(x):
-                first[:, k] += piece @ row[part]
+                first[:, k] += piece @ row[part].astype(dtype, copy=False)
         for part, piece in self._pieces():
             for k, row in enumerate(x):
-                row[part] -= first[:, k] @ piece
-                second[:, k] += piece @ row[part]
+                row[part] -= first[:, k].astype(dtype, copy=False) @ piece
+                second[:, k] += piece @ row[part].astype(dtype, copy=False)
         for part, piece in self._pieces():
             for k, row in enumerate(x):
-                row[part] -= second[:, k] @ piece
+                row[part] -= second[:, k].astype(dtype, copy=False) @ piece
         return first + second
 
     def append(self, x: Vectors) -> None:  # (b, length)
