@@ -117,7 +117,9 @@ def passes(draw: Draw, case: Case, v: int) -> int:
             _times_own_sigmoid,
         ]  # fmt: skip
         if len(shape) == 3:
-            options += [nn.BatchNorm2d(shape[0]), nn.GroupNorm(1, shape[0]), _layer_scale]
+            options += [nn.BatchNorm2d(shape[0]), _layer_scale]
+            if case.values[v].numel() > 1:  # torch refuses to normalise a single element
+                options += [nn.GroupNorm(1, shape[0])]
         if len(shape) == 2 and not is_signal(case):
             options += [nn.LayerNorm(shape[1])]
         v = case.add("pass", pick(draw, options), v)
