@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from mge_gpu.metrics import sampling
 from mge_gpu.metrics.base import Measured, Workspace, exact_sum, metric
-from mge_gpu.metrics.sampling import BUDGET, estimate
 
 
 @metric("motifs")
@@ -25,7 +25,7 @@ def motifs(w: Workspace) -> Measured:
     claws = sum(d * (d - 1) * (d - 2) // 6 * c for d, c in _histogram(degree))
     nodes, times = w.backend.representatives(w.adjacency, False)
     cost = w.backend.path_counts(w.adjacency, nodes, False)
-    if w.exact or cost.sum() <= BUDGET:
+    if w.exact or cost.sum() <= sampling.BUDGET:
         squares, corners, pairs = w.backend.wedge_counts(w.adjacency, nodes, cost).T
         triangles = exact_sum(corners, times) // 6
         paws = exact_sum(corners // 2 * np.maximum(degree[nodes] - 2, 0), times)
@@ -42,7 +42,7 @@ def motifs(w: Workspace) -> Measured:
         )
         return value
 
-    value, error = estimate(correction, nodes, times, cost, w.seed)
+    value, error = sampling.estimate(correction, nodes, times, cost, w.seed)
     return Measured(float(paths + claws) + value, "exact paths and claws, wedges of a sample of nodes", error)
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from mge_gpu.metrics import sampling
 from mge_gpu.metrics.base import Measured, Workspace, exact_sum, metric
-from mge_gpu.metrics.sampling import BUDGET, estimate
 
 
 @metric("one_hop")
@@ -22,7 +22,7 @@ def two_hop(w: Workspace) -> Measured:
     nodes, times = w.backend.representatives(w.adjacency, True)
     cost = w.backend.path_counts(w.adjacency, nodes, True)
     n = max(w.graph.num_nodes, 1)
-    if w.exact or cost.sum() <= BUDGET:
+    if w.exact or cost.sum() <= sampling.BUDGET:
         sizes = w.backend.two_hop_sizes(w.adjacency, nodes, cost)
         return Measured(exact_sum(sizes, times) / n, f"{len(nodes):,} classes of positions")
 
@@ -30,5 +30,5 @@ def two_hop(w: Workspace) -> Measured:
         sizes: np.ndarray = w.backend.two_hop_sizes(w.adjacency, some, walks).astype(np.float64)
         return sizes
 
-    value, error = estimate(count, nodes, times, cost, w.seed)
+    value, error = sampling.estimate(count, nodes, times, cost, w.seed)
     return Measured(value / n, "sample of nodes", error / n)
