@@ -1,5 +1,6 @@
 """`trace`: the one entry point of this folder."""
 
+import operator
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -44,9 +45,12 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = Tru
     """
     if not isinstance(model, nn.Module):
         raise TracingError(f"got {type(model).__name__}, expected a torch.nn.Module; pass the model itself")
-    shape = tuple(int(n) for n in input_shape)
+    try:
+        shape = tuple(operator.index(n) for n in input_shape)
+    except TypeError:  # not a sequence, or not of whole numbers
+        shape = ()
     if not shape or any(n < 1 for n in shape):
-        raise TracingError(f"got input shape {shape}, expected positive sizes such as (3, 224, 224)")
+        raise TracingError(f"got input shape {input_shape!r}, expected positive sizes such as (3, 224, 224)")
     captured = capture(model, [shape])
     _name_shared_weights(model, captured)
     pad = _first_padding(captured, shape) if pad_input else None
