@@ -5,6 +5,7 @@ from itertools import product
 from math import prod
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +86,11 @@ def regrouped(data: st.DataObject, size: int) -> list[int]:
 
 
 SHAPES = st.lists(st.sampled_from([1, 2, 2, 3, 4]), min_size=1, max_size=4)
-OPS = st.lists(st.sampled_from(["reshape", "permute", "map", "function", "drop", "broadcast"]), max_size=5)
+OPS = st.lists(
+    st.sampled_from(["reshape", "permute", "map", "function", "drop", "broadcast"]),
+    min_size=2,
+    max_size=8,
+)
 
 
 @settings(max_examples=150)
@@ -118,6 +123,20 @@ def test_chains_of_moves(shape: list[int], ops: list[str], data: st.DataObject) 
                 continue
             value, nodes = broadcast(value, [*lead, *wide]), np.broadcast_to(nodes, [*lead, *wide])
         assert_equal(value, nodes)
+
+
+@settings(max_examples=250)
+@given(st.lists(st.sampled_from([2, 2, 3, 4]), min_size=2, max_size=4), st.integers(2, 6), st.data())
+def test_views_and_permutations_in_turn(shape: list[int], turns: int, data: st.DataObject) -> None:
+    """Views of permuted tensors tie dims together, and later views and permutations tear those groups."""
+    value, index = output_value(0, shape), torch.arange(prod(shape)).reshape(shape)
+    for _ in range(turns):
+        order = data.draw(st.permutations(range(index.dim())))
+        value, index = permute(value, order), index.permute(order)
+        new = regrouped(data, index.numel())
+        value, index = reshape(value, new), index.reshape(new)
+        assert_equal(value, plain(0, index.shape).ravel()[index.numpy()])
+        assert value.fresh == 0
 
 
 @settings(max_examples=60)
