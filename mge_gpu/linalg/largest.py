@@ -1,0 +1,74 @@
+"""The largest eigenvalue alone, by Lanczos with three vectors and no reorthogonalisation."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+
+from mge_gpu.errors import MetricError
+from mge_gpu.linalg.lanczos import ConvergenceWarning, LanczosInfo
+
+CHECK = 4  # iterations between two looks at the projected problem
+
+
+def largest_eigenvalue(
+    apply: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    *,
+    tol: float = 1e-5,
+    max_iterations: int = 2000,
+    seed: int = 0,
+) -> tuple[float, LanczosInfo]:
+    """The algebraically largest eigenvalue of a symmetric operator on (n,) float64 vectors.
+
+    Loss of orthogonality only repeats eigenvalues that have converged already, and leaves the residual
+    beta_m |s_m| of the largest one true (Paige, Linear Algebra and its Applications 34, 1980). So
+    nothing but three vectors is kept, and no restart slows the convergence.
+
+    Stops when that residual, a bound on the error, is at most ``tol`` times the value. Returns
+    0.0 for n = 0. Warns with ConvergenceWarning if it does not get there.
+
+    Raises:
+        MetricError: the operator returns NaN or Inf.
+
+    Example:
+        >>> diagonal = np.array([3.0, -4.0, 1.0, 0.5])
+        >>> round(largest_eigenvalue(lambda x: diagonal * x, 4)[0], 4)
+        3.0
+    """
+    if n == 0:
+        return 0.0, LanczosInfo(True, 0, 0, 0, np.zeros(0))
+    now = np.random.default_rng(seed).standard_normal(n)
+    now /= np.linalg.norm(now)
+    before = np.zeros(n)
+    alphas: list[float] = []
+    betas: list[float] = []
+    value, bound, beta, converged = 0.0, np.inf, 0.0, False
+    while not converged and len(alphas) < max_iterations:
+        image = np.array(apply(now), np.float64)
+        image -= beta * before
+        alpha = float(image @ now)
+        image -= alpha * now
+        beta = float(np.linalg.norm(image))
+        alphas.append(alpha)
+        if not np.isfinite(beta):
+            raise MetricError("the operator returned NaN or Inf; expected finite values")
+        scale = max(map(abs, alphas))
+        spent = beta <= 1e-14 * scale or len(alphas) == n
+        if spent or len(alphas) % CHECK == 0:
+            last = len(alphas) - 1
+            theta, vector = eigh_tridiagonal(alphas, betas, select="i", select_range=(last, last))
+            value, bound = float(theta[0]), beta * abs(float(vector[-1, 0]))
+            converged = spent or bound <= tol * abs(value)
+        betas.append(beta)
+        if not converged:
+            before, now = now, image / beta
+    if not converged:
+        warnings.warn(
+            f"the largest eigenvalue is accurate to {bound:.2g} after {len(alphas)} products, asked for {tol:g} "
+            "relative; raise max_iterations",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return value, LanczosInfo(converged, len(alphas), len(alphas), 0, np.array([bound]))
