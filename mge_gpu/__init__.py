@@ -12,12 +12,17 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mge_gpu import models
     from mge_gpu.errors import MGEError
-    from mge_gpu.graph import MultipartiteGraph, encode, load
+    from mge_gpu.graph.encode import encode
+    from mge_gpu.graph.files import load
+    from mge_gpu.graph.multipartite import MultipartiteGraph
     from mge_gpu.masks import apply_masks
-    from mge_gpu.metrics import Report, topometrics
+    from mge_gpu.metrics.report import Report
+    from mge_gpu.metrics.topometrics import topometrics
     from mge_gpu.pruning import prune
     from mge_gpu.ranking import rank
-    from mge_gpu.tracing import Program, register_handler, trace
+    from mge_gpu.tracing.ops import register_handler
+    from mge_gpu.tracing.program import Program
+    from mge_gpu.tracing.trace import trace
 
 # Loaded when they are first asked for: importing the package costs little.
 _HOME = {

@@ -32,9 +32,20 @@ def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> N
     target, source, tap = (np.empty(total, np.int32) for _ in range(3))
     value = np.empty(total, np.float32)
     compress.expand_nonzeros(
-        matrix, channels.ptr, channels.channel, channels.position_set, part.key, part.channel_shift, part.keys,
-        group_in, group_out, target, source, tap, value,
-    )  # fmt: skip
+        matrix,
+        channels.ptr,
+        channels.channel,
+        channels.position_set,
+        part.key,
+        part.channel_shift,
+        part.keys,
+        group_in,
+        group_out,
+        target,
+        source,
+        tap,
+        value,
+    )
     if not channels.injective or len(part.channel_shift) > 1:
         return _coalesce(target, source, tap, value)
     return target, source, tap, value
@@ -50,8 +61,12 @@ def _coalesce(target: np.ndarray, source: np.ndarray, tap: np.ndarray, value: np
     return target[start], source[start], tap[start], summed.astype(np.float32)
 
 
-def build_blocks(partitions: Sequence[Partition], layers: Sequence[Layer], parts: Sequence[Contribution],
-                 weights: Mapping[int, torch.Tensor | None]) -> list[tuple[int, int, Block, PositionMap]]:  # fmt: skip
+def build_blocks(
+    partitions: Sequence[Partition],
+    layers: Sequence[Layer],
+    parts: Sequence[Contribution],
+    weights: Mapping[int, torch.Tensor | None],
+) -> list[tuple[int, int, Block, PositionMap]]:
     """One block for each pair of partitions that a layer links: (source, target, block, positions)."""
     grouped: dict[tuple[int, int], list[Contribution]] = {}
     for part in parts:
@@ -68,31 +83,43 @@ def build_blocks(partitions: Sequence[Partition], layers: Sequence[Layer], parts
         for k, (_, _, tap, _) in enumerate(found):
             tap += np.int32(shift[k])
         if len(found) == 1:
-            columns: Sequence[np.ndarray] = found[0]
+            columns = found[0]
         else:
-            columns = [np.concatenate([f[c] for f in found]) for c in range(4)]
-            order = np.argsort(columns[0], kind="stable")
-            columns = [c[order] for c in columns]
+            a, b, c, d = (np.concatenate(column) for column in zip(*found, strict=True))
+            order = np.argsort(a, kind="stable")
+            columns = a[order], b[order], c[order], d[order]
         s, t = partitions[source], partitions[target]
         run_ptr, runs = positions.runs
         steps = np.array([t.position_stride, s.position_stride, 1, t.position_stride, s.position_stride])
         block = Block(
-            s.offset, t.offset, s.channel_stride, t.channel_stride, *columns, run_ptr, runs * steps,
-            np.diff(positions.ptr), positions.by_target.repeats,
-        )  # fmt: skip
+            s.offset,
+            t.offset,
+            s.channel_stride,
+            t.channel_stride,
+            *columns,
+            run_ptr=run_ptr,
+            runs=runs * steps,
+            pair_count=np.diff(positions.ptr),
+            overlaps=positions.by_target.repeats,
+        )
         out.append((source, target, block, positions))
     return out
 
 
-def build_adjacency(partitions: Sequence[Partition],
-                    blocks: Sequence[tuple[int, int, Block, PositionMap]]) -> Adjacency:  # fmt: skip
+def build_adjacency(
+    partitions: Sequence[Partition], blocks: Sequence[tuple[int, int, Block, PositionMap]]
+) -> Adjacency:
     """The compressed adjacency of all blocks, both directions."""
     arcs: list[tuple[int, int, int, np.ndarray, np.ndarray, Classes, Partition]] = []
     for source, target, block, positions in blocks:
         s, t = partitions[source], partitions[target]
-        rows = _rows(block.source_channel, block.target_channel, block.tap, positions.by_source, s, t, block.overlaps)
+        rows = _rows(
+            block.source_channel, block.target_channel, block.tap, positions.by_source, s, t, block.overlaps
+        )
         arcs.append((source, 0, target, *rows, positions.by_source, t))
-        rows = _rows(block.target_channel, block.source_channel, block.tap, positions.by_target, t, s, block.overlaps)
+        rows = _rows(
+            block.target_channel, block.source_channel, block.tap, positions.by_target, t, s, block.overlaps
+        )
         arcs.append((target, 1, source, *rows, positions.by_target, s))
     arcs.sort(key=lambda a: (a[0], a[1], a[2]))
     owner = np.array([a[0] for a in arcs], np.int64)
@@ -122,15 +149,31 @@ def build_adjacency(partitions: Sequence[Partition],
     )
 
 
-def _rows(mine: np.ndarray, other: np.ndarray, tap: np.ndarray, classes: Classes, here: Partition,
-          there: Partition, overlaps: bool) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def _rows(
+    mine: np.ndarray,
+    other: np.ndarray,
+    tap: np.ndarray,
+    classes: Classes,
+    here: Partition,
+    there: Partition,
+    overlaps: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     """Row pointers and shifts of one direction of a block."""
     ptr = np.zeros(here.channels * classes.count + 1, np.int64)
     compress.count_rows(mine, tap, classes.entry_ptr, classes.entry_class, classes.count, ptr[1:])
     np.cumsum(ptr, out=ptr)
     shifts = np.empty(int(ptr[-1]), np.int32)
     compress.fill_rows(
-        mine, other, tap, classes.entry_ptr, classes.entry_class, classes.entry_shift, classes.count,
-        there.channel_stride, there.position_stride, ptr[:-1].copy(), shifts,
-    )  # fmt: skip
+        mine,
+        other,
+        tap,
+        classes.entry_ptr,
+        classes.entry_class,
+        classes.entry_shift,
+        classes.count,
+        there.channel_stride,
+        there.position_stride,
+        ptr[:-1].copy(),
+        shifts,
+    )
     return compress.unique_rows(ptr, shifts) if overlaps else (ptr, shifts)

@@ -16,9 +16,15 @@ from mge_gpu.tracing import Program, trace
 ENCODINGS = ("mge", "rolled", "rolled-channel")
 
 
-def encode(model: nn.Module | Program, input_shape: Sequence[int] | None = None,
-           masks: Mapping[str, torch.Tensor] | None = None, encoding: str = "mge", pad_input: bool = True,
-           identity_skips: bool = False, device: str | torch.device | None = None) -> MultipartiteGraph:  # fmt: skip
+def encode(
+    model: nn.Module | Program,
+    input_shape: Sequence[int] | None = None,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    encoding: str = "mge",
+    pad_input: bool = True,
+    identity_skips: bool = False,
+    device: str | torch.device | None = None,
+) -> MultipartiteGraph:
     """Encode a network as a graph: a node for each element, an edge for each structural nonzero.
 
     Args:
@@ -54,10 +60,14 @@ def encode(model: nn.Module | Program, input_shape: Sequence[int] | None = None,
     if isinstance(model, Program):
         program = model
         if input_shape is not None and tuple(input_shape) != program.input_shape:
-            raise GraphError(f"got input shape {tuple(input_shape)}, the program was traced at {program.input_shape}")
+            raise GraphError(
+                f"got input shape {tuple(input_shape)}, the program was traced at {program.input_shape}"
+            )
     else:
         if input_shape is None:
-            raise GraphError("got a model without input_shape; pass the shape of one sample, e.g. (3, 224, 224)")
+            raise GraphError(
+                "got a model without input_shape; pass the shape of one sample, e.g. (3, 224, 224)"
+            )
         program = trace(model, input_shape, pad_input=pad_input, identity_skips=identity_skips)
     weights = read_weights(program, masks)
     if encoding != "mge":
@@ -71,9 +81,14 @@ def encode(model: nn.Module | Program, input_shape: Sequence[int] | None = None,
         build_adjacency(program.partitions, blocks),
         program.input_partitions,
         program.output_partitions,
-        {"model": program.model_name, "input_shape": program.input_shape, "encoding": encoding,
-         "pad_input": program.pad_input, "identity_skips": program.identity_skips},
-    )  # fmt: skip
+        {
+            "model": program.model_name,
+            "input_shape": program.input_shape,
+            "encoding": encoding,
+            "pad_input": program.pad_input,
+            "identity_skips": program.identity_skips,
+        },
+    )
 
 
 def _geometry(program: Program) -> list[Contribution]:
@@ -84,7 +99,9 @@ def _geometry(program: Program) -> list[Contribution]:
     return known
 
 
-def read_weights(program: Program, masks: Mapping[str, torch.Tensor] | None) -> dict[int, torch.Tensor | None]:
+def read_weights(
+    program: Program, masks: Mapping[str, torch.Tensor] | None
+) -> dict[int, torch.Tensor | None]:
     """The masked weight of each layer by its index; None for identity skips."""
     checked = check_masks(masks, program.weight_shapes()) if masks else {}
     out: dict[int, torch.Tensor | None] = {}

@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
-    """Write partitions, blocks and compressed adjacency; an unfinished file never takes the old one's place."""
+    """Write the compressed form; an unfinished file never takes the old one's place."""
     arrays: dict[str, Any] = {f"adjacency.{k}": a for k, a in graph.adjacency._asdict().items()}
     head: dict[str, Any] = {
         "format": FORMAT,
@@ -46,7 +46,9 @@ def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
             os.unlink(partial)
             raise
     except OSError as error:
-        raise GraphError(f"cannot write the graph to {os.fspath(path)!r}: {error.strerror or error}") from error
+        raise GraphError(
+            f"cannot write the graph to {os.fspath(path)!r}: {error.strerror or error}"
+        ) from error
 
 
 def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
@@ -62,9 +64,13 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
             arrays = {k: f[k] for k in f.files}
         head = json.loads(arrays["head"].tobytes())
         if head["format"] != FORMAT:
-            raise GraphError(f"{name!r} has format {head['format']}, this version reads {FORMAT}; encode again")
+            raise GraphError(
+                f"{name!r} has format {head['format']}, this version reads {FORMAT}; encode again"
+            )
         adjacency = Adjacency(**{k: arrays[f"adjacency.{k}"] for k in Adjacency._fields})
-        partitions = [Partition(p["name"], tuple(p["shape"]), p["offset"], p["channel_dim"]) for p in head["partitions"]]
+        partitions = [
+            Partition(p["name"], tuple(p["shape"]), p["offset"], p["channel_dim"]) for p in head["partitions"]
+        ]
         blocks = []
         for k, scalars in enumerate(head["blocks"]):
             source, target = scalars.pop("source"), scalars.pop("target")
@@ -79,8 +85,9 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
         raise GraphError(
             f"{name!r} is not a graph file or is damaged ({type(error).__name__}: {error}); save it again"
         ) from error
-    return MultipartiteGraph(partitions, blocks, adjacency, head["input_partitions"], head["output_partitions"],
-                             head["info"])  # fmt: skip
+    return MultipartiteGraph(
+        partitions, blocks, adjacency, head["input_partitions"], head["output_partitions"], head["info"]
+    )
 
 
 def _check(g: Adjacency, partitions: list[Partition]) -> None:

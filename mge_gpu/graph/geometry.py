@@ -1,4 +1,4 @@
-"""Geometry of a program: for each layer and term, how its weights become blocks. Independent of the weights."""
+"""Geometry of a program: how each layer's weights become blocks. Independent of the weights."""
 
 import hashlib
 from dataclasses import dataclass
@@ -100,7 +100,10 @@ def _build(
         sources.append((where[:, None] + members[None]).ravel())
     none = [np.zeros(0, np.int64)]
     positions = PositionMap(
-        outputs, source.positions, np.concatenate(ptr).astype(np.int64), np.concatenate(targets or none),
+        outputs,
+        source.positions,
+        np.concatenate(ptr).astype(np.int64),
+        np.concatenate(targets or none),
         np.concatenate(sources or none),
-    )  # fmt: skip
+    )
     return channels, positions, key, len(full), shifts

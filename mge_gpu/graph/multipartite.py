@@ -31,9 +31,16 @@ class MultipartiteGraph:
         info: what the graph was made from (model, input shape, encoding).
     """
 
-    def __init__(self, partitions: Sequence[Partition], blocks: Sequence[tuple[int, int, Block]],
-                 adjacency: Adjacency, input_partitions: Sequence[int], output_partitions: Sequence[int],
-                 info: Mapping[str, Any] | None = None, device: str = "cpu") -> None:  # fmt: skip
+    def __init__(
+        self,
+        partitions: Sequence[Partition],
+        blocks: Sequence[tuple[int, int, Block]],
+        adjacency: Adjacency,
+        input_partitions: Sequence[int],
+        output_partitions: Sequence[int],
+        info: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+    ) -> None:
         if adjacency.num_nodes > MAX_NODES:
             raise GraphError(f"got {adjacency.num_nodes:,} nodes, at most {MAX_NODES:,} fit 32-bit node ids")
         self.partitions = tuple(partitions)
@@ -128,6 +135,6 @@ class MultipartiteGraph:
 
     def __repr__(self) -> str:
         return (
-            f"MultipartiteGraph({self.info.get('model', '?')}, {self.num_nodes:,} nodes, {self.num_edges:,} edges, "
-            f"{len(self.partitions)} partitions)"
+            f"MultipartiteGraph({self.info.get('model', '?')}, {self.num_nodes:,} nodes, "
+            f"{self.num_edges:,} edges, {len(self.partitions)} partitions)"
         )

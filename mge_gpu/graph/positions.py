@@ -94,9 +94,14 @@ def _classes(n: int, tap_ptr: np.ndarray, mine: np.ndarray, other: np.ndarray) -
     spot = np.sort(cls * (int(shift.max(initial=0)) + 1) + shift)
     entry_ptr = np.searchsorted(entry_tap[by_tap], np.arange(taps + 1)).astype(np.int64)
     return Classes(
-        len(first), group.astype(np.int32), anchor, entry_ptr, cls[by_tap].astype(np.int32), shift[by_tap],
+        len(first),
+        group.astype(np.int32),
+        anchor,
+        entry_ptr,
+        cls[by_tap].astype(np.int32),
+        shift[by_tap],
         bool((spot[1:] == spot[:-1]).any()),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from mge_gpu.tracing.program import Program, Use, place
+from mge_gpu.tracing.program import Layer, Program, Use, place
 from mge_gpu.tracing.relation import arange
 
 
@@ -18,7 +18,9 @@ def rolled_program(
     rolled: left C_in/groups * k_h * k_w nodes, right C_out, edge weight |w|.
     rolled-channel: left C_in, right C_out, edge weight the L2 norm of the kernel.
     """
-    named, layers, matrices = [], [], {}
+    named: list[tuple[str, tuple[int, ...], int]] = []
+    layers: list[Layer] = []
+    matrices: dict[int, torch.Tensor | None] = {}
     for index, layer in enumerate(program.layers):
         weight = weights[index]
         if weight is None:
@@ -38,12 +40,24 @@ def rolled_program(
         k = len(layers)
         shape = (right, left, 1)
         layers.append(
-            replace(layer, kind="linear", weight_shape=shape, groups=1, transposed=False, target=2 * k + 1,
-                    taps=np.zeros((1, 1), np.int32), uses=(Use(2 * k, arange(left), arange(1)),))  # fmt: skip
+            replace(
+                layer,
+                kind="linear",
+                weight_shape=shape,
+                groups=1,
+                transposed=False,
+                target=2 * k + 1,
+                taps=np.zeros((1, 1), np.int32),
+                uses=(Use(2 * k, arange(left), arange(1)),),
+            )
         )
         matrices[k] = matrix
     even, odd = tuple(range(0, 2 * len(layers), 2)), tuple(range(1, 2 * len(layers), 2))
     return replace(
-        program, partitions=place(named), layers=tuple(layers), input_partitions=even, output_partitions=odd,
+        program,
+        partitions=place(named),
+        layers=tuple(layers),
+        input_partitions=even,
+        output_partitions=odd,
         cache={},
-    ), dict(matrices)
+    ), matrices

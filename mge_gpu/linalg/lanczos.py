@@ -305,9 +305,17 @@ def singular_values(
     rows, columns = shape
     short, first, second = (rows, apply_t, apply) if rows <= columns else (columns, apply, apply_t)
     squares, info = extreme_eigenvalues(
-        lambda x: second(first(x)), short, k, which="LA", tol=2 * tol, max_iterations=max_iterations,
-        seed=seed, block=block, basis_size=basis_size, dtype=dtype,
-    )  # fmt: skip
+        lambda x: second(first(x)),
+        short,
+        k,
+        which="LA",
+        tol=2 * tol,
+        max_iterations=max_iterations,
+        seed=seed,
+        block=block,
+        basis_size=basis_size,
+        dtype=dtype,
+    )
     values = np.sqrt(np.maximum(squares, 0.0))
     # an error e of σ² is one of e / (σ + sqrt(σ² - e)) of σ, at most e / σ and sqrt(e)
     bounds = np.minimum(info.bounds / np.maximum(values, np.finfo(np.float64).tiny), np.sqrt(info.bounds))

@@ -66,8 +66,8 @@ def largest_eigenvalue(
             before, now = now, image / beta
     if not converged:
         warnings.warn(
-            f"the largest eigenvalue is accurate to {bound:.2g} after {len(alphas)} products, asked for {tol:g} "
-            "relative; raise max_iterations",
+            f"the largest eigenvalue is accurate to {bound:.2g} after {len(alphas)} products, asked for "
+            f"{tol:g} relative; raise max_iterations",
             ConvergenceWarning,
             stacklevel=2,
         )

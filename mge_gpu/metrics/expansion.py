@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mge_gpu.linalg.largest import largest_eigenvalue
 from mge_gpu.linalg.lanczos import LanczosInfo, extreme_eigenvalues, singular_values
+from mge_gpu.linalg.largest import largest_eigenvalue
 from mge_gpu.metrics.base import Measured, Workspace, metric
 
 TOLERANCE = 1e-5
@@ -68,9 +68,13 @@ def spectral_gap(w: Workspace) -> Measured:
         return _rows(one)
 
     values, info = singular_values(
-        through(to_white, black, white), through(to_black, white, black), (len(white), len(black)), 2,
-        tol=TOLERANCE, seed=w.seed,
-    )  # fmt: skip
+        through(to_white, black, white),
+        through(to_black, white, black),
+        (len(white), len(black)),
+        2,
+        tol=TOLERANCE,
+        seed=w.seed,
+    )
     sigma = sorted(values.tolist(), reverse=True) + [0.0] * 2
     return Measured(sigma[0] - sigma[1], _note(info, "half of the two-coloured adjacency"))
 

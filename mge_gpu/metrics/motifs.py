@@ -37,9 +37,8 @@ def motifs(w: Workspace) -> Measured:
     def correction(some: np.ndarray, walks: np.ndarray) -> np.ndarray:
         squares, corners, pairs = w.backend.wedge_counts(w.adjacency, some, walks).T.astype(np.float64)
         cliques = w.backend.clique_counts(w.adjacency, some, walks)
-        value: np.ndarray = (
-            -3 / 4 * squares - corners / 2 + 2 * pairs - corners * np.maximum(degree[some] - 2, 0) - cliques / 4
-        )
+        around = corners * np.maximum(degree[some] - 2, 0)
+        value: np.ndarray = 2 * pairs - 0.75 * squares - 0.5 * corners - 0.25 * cliques - around
         return value
 
     value, error = sampling.estimate(correction, nodes, times, cost, w.seed)

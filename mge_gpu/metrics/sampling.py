@@ -12,8 +12,9 @@ SAMPLE = 2_000_000_000
 """Two-step walks that an estimate may take."""
 
 
-def estimate(count: Callable[[Any, Any], np.ndarray], nodes: np.ndarray, times: np.ndarray, cost: np.ndarray,
-             seed: int) -> tuple[float, float]:  # fmt: skip
+def estimate(
+    count: Callable[[Any, Any], np.ndarray], nodes: np.ndarray, times: np.ndarray, cost: np.ndarray, seed: int
+) -> tuple[float, float]:
     """Estimate the sum of ``times[r] * count(r)`` over representatives r; returns it with its standard error.
 
     Representatives are drawn with replacement with probability p_r proportional to times[r] *

@@ -15,9 +15,16 @@ from mge_gpu.tracing import Program
 Progress = Callable[[str, float | None], Any]
 
 
-def topometrics(graph: MultipartiteGraph | nn.Module | Program, input_shape: Sequence[int] | None = None,
-                metrics: str | Iterable[str] = "all", *, exact: bool = False, seed: int = 0,
-                progress: Progress | None = None, **encode_options: Any) -> Report:  # fmt: skip
+def topometrics(
+    graph: MultipartiteGraph | nn.Module | Program,
+    input_shape: Sequence[int] | None = None,
+    metrics: str | Iterable[str] = "all",
+    *,
+    exact: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **encode_options: Any,
+) -> Report:
     """Measure the topology of a graph, or of a model that is encoded first.
 
     Args:

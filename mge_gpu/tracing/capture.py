@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
     for name, target in signature.inputs_to_buffers.items():
         tensors[placeholders[name]] = _live(model, target)
     for name, target in signature.inputs_to_lifted_tensor_constants.items():
-        tensors[placeholders[name]] = lambda t=exported.constants[target]: t
+        tensors[placeholders[name]] = partial(exported.constants.__getitem__, target)
     inputs = [placeholders[n] for n in signature.user_inputs if n in placeholders]
     return Capture(exported.graph, inputs, tensors, names)
 

@@ -13,9 +13,9 @@ Handler = Callable[[Call], Any]
 
 _PASS = """
 relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish softplus softsign hardtanh hardswish
-hardsigmoid hardshrink softshrink tanhshrink threshold sigmoid log_sigmoid tanh sin cos exp expm1 log log1p log2
-log10 abs neg sqrt rsqrt square pow reciprocal erf sign clamp clamp_min clamp_max round floor ceil softmax
-_softmax log_softmax _log_softmax
+hardsigmoid hardshrink softshrink tanhshrink threshold sigmoid log_sigmoid tanh sin cos exp expm1 log
+log1p log2 log10 abs neg sqrt rsqrt square pow reciprocal erf sign clamp clamp_min clamp_max round floor ceil
+softmax _softmax log_softmax _log_softmax
 batch_norm layer_norm group_norm instance_norm rms_norm
 dropout feature_dropout alpha_dropout feature_alpha_dropout
 contiguous clone detach alias lift_fresh lift_fresh_copy to _to_copy type_as float nan_to_num identity

@@ -20,8 +20,9 @@ from mge_gpu.tracing.value import Value
 _PARAMETRIC = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.RNNBase, nn.Embedding)
 
 
-def trace(model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = True,
-          identity_skips: bool = False) -> Program:  # fmt: skip
+def trace(
+    model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = True, identity_skips: bool = False
+) -> Program:
     """Trace a model into partitions, layers and routes, without running it and without its weights.
 
     Args:
@@ -61,7 +62,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, pad_input: bool = Tru
 
 
 def _first_padding(captured: Capture, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Zero padding (before, after, for each dim) of the first layer, if that is a convolution on the input."""
+    """Zero padding (before, after, a dim) of the first layer, if that is a convolution on the input."""
     direct = set(captured.inputs[:1])
     for node in captured.graph.nodes:
         if node.op != "call_function":
@@ -82,7 +83,13 @@ def _first_padding(captured: Capture, shape: tuple[int, ...]) -> tuple[int, ...]
                     total = d * (k - 1)
                     halo += [total // 2, total - total // 2]
                 else:
-                    p = 0 if given == "valid" else given if isinstance(given, int) else given[axis % len(given)]
+                    p = (
+                        0
+                        if given == "valid"
+                        else given
+                        if isinstance(given, int)
+                        else given[axis % len(given)]
+                    )
                     halo += [p, p]
             return tuple(halo) if len(halo) == 2 * len(shape) and rank and any(halo) else None
         if name.startswith("aten.linear"):
@@ -105,9 +112,7 @@ def _run(captured: Capture, tracer: Tracer) -> list[Value]:
     env = tracer.env
     for node in captured.graph.nodes:
         if node.op == "output":
-            flat: list[Any] = []
-            map_arg(node.args, lambda n: flat.append(env[n]))
-            return [x for x in flat if isinstance(x, Value)]
+            return [env[n] for n in node.all_input_nodes if isinstance(env[n], Value)]
         if node.op != "call_function":
             continue
         if not any(_depends(env.get(n)) for n in node.all_input_nodes):
@@ -146,7 +151,9 @@ def _call(node: Node, tracer: Tracer) -> Any:
         ) from error
     if isinstance(result, Value):
         if result.shape != call.shape:
-            raise TracingError(f"{op} in layer {call.layer!r}: handler gave shape {result.shape}, not {call.shape}")
+            raise TracingError(
+                f"{op} in layer {call.layer!r}: handler gave shape {result.shape}, not {call.shape}"
+            )
         if result.fresh is not None:
             tracer.unread[node] = result.fresh
         if tracer.readers(node) != 1:
@@ -168,8 +175,8 @@ def _warn_unreached(model: nn.Module, captured: Capture) -> None:
         own = {id(p) for p in module.parameters() if p.dim() > 1}
         if isinstance(module, _PARAMETRIC) and own and not reached & own:
             warnings.warn(
-                f"layer {path!r} ({type(module).__name__}) has weights but the forward pass never reaches it; "
-                "it is not part of the graph",
+                f"layer {path!r} ({type(module).__name__}) has weights but the forward pass never reaches "
+                "it; it is not part of the graph",
                 TracingWarning,
                 stacklevel=3,
             )

@@ -82,8 +82,13 @@ def module_path(node: Node) -> str:
 class Tracer:
     """State of one trace. Handlers call `add_layer`; everything else they return as values."""
 
-    def __init__(self, capture: Capture, shapes: Sequence[tuple[int, ...]], pad: tuple[int, ...] | None,
-                 identity_skips: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        capture: Capture,
+        shapes: Sequence[tuple[int, ...]],
+        pad: tuple[int, ...] | None,
+        identity_skips: bool,
+    ) -> None:
         self.capture = capture
         self.identity_skips = identity_skips
         self.partitions: list[tuple[str, tuple[int, ...], int]] = []
@@ -118,9 +123,19 @@ class Tracer:
         """How many ops read a node's tensor; an in-place op whose result nobody takes is not one."""
         return sum(1 for u in node.users if u.users or u.op == "output" or not _in_place(u))
 
-    def add_layer(self, call: Call, value: Value, weight: Any, *, kind: str, channel_dim: int,
-                  groups: int, transposed: bool, taps: np.ndarray, weight_shape: tuple[int, ...] | None = None,
-                  ) -> Value:  # fmt: skip
+    def add_layer(
+        self,
+        call: Call,
+        value: Value,
+        weight: Any,
+        *,
+        kind: str,
+        channel_dim: int,
+        groups: int,
+        transposed: bool,
+        taps: np.ndarray,
+        weight_shape: tuple[int, ...] | None = None,
+    ) -> Value:
         """Record a parametric layer that reads ``value`` and return its fresh output.
 
         ``channel_dim`` counts from the batch dim (1 for convolutions, the last for linear layers);
@@ -131,11 +146,17 @@ class Tracer:
         name = call.layer or weight.node.name
         weight_name = self.capture.parameter_names.get(weight.node) or self._derived_name(weight.node, name)
         layer = Layer(
-            name=name, weight_name=weight_name, kind=kind, weight_shape=weight_shape or weight.shape,
-            groups=groups, transposed=transposed, target=len(self.partitions), taps=taps,
+            name=name,
+            weight_name=weight_name,
+            kind=kind,
+            weight_shape=weight_shape or weight.shape,
+            groups=groups,
+            transposed=transposed,
+            target=len(self.partitions),
+            taps=taps,
             uses=tuple(use(t, value.shape, channel_dim) for t in value.terms),
             weight=lambda: evaluate(weight.node, self.capture.tensors),
-        )  # fmt: skip
+        )
         shape = call.shape
         self.partitions.append((name, shape[1:], channel_dim - 1))
         self.layers.append(layer)
@@ -166,7 +187,9 @@ class Tracer:
         if a != b:
             self.merged[b] = a
 
-    def finish(self, result: Sequence[Value], shape: tuple[int, ...], model: nn.Module, pad_input: bool) -> Program:
+    def finish(
+        self, result: Sequence[Value], shape: tuple[int, ...], model: nn.Module, pad_input: bool
+    ) -> Program:
         """Drop merged partitions, number the rest in order of execution."""
         keep = [p for p in range(len(self.partitions)) if p not in self.merged]
         number = {p: k for k, p in enumerate(keep)}
@@ -181,8 +204,17 @@ class Tracer:
         outputs = sorted({number[self.resolve(t.source)] for v in result for t in v.terms})
         inputs = tuple(range(len(self.capture.inputs)))
         shapes = {name: tuple(p.shape) for name, p in prunable_parameters(model).items()}
-        return Program(placed, tuple(layers), inputs, tuple(outputs), shape, type(model).__name__, pad_input,
-                       self.identity_skips, shapes)  # fmt: skip
+        return Program(
+            placed,
+            tuple(layers),
+            inputs,
+            tuple(outputs),
+            shape,
+            type(model).__name__,
+            pad_input,
+            self.identity_skips,
+            shapes,
+        )
 
 
 def _in_place(node: Node) -> bool:
@@ -223,8 +255,17 @@ def identity_layer(tracer: Tracer, call: Call, fresh: Value, skip: Value) -> Non
     uses = tuple(use(t, (1, size), 0) for t in reshape(skip, (1, size)).terms)
     label = f"{call.layer}.skip" if call.layer else f"{name}.skip"
     tracer.layers.append(
-        Layer(label, "", "identity", (channels, 1, channels), 1, False, target,
-              np.ascontiguousarray(taps, dtype=np.int32), uses)  # fmt: skip
+        Layer(
+            label,
+            "",
+            "identity",
+            (channels, 1, channels),
+            1,
+            False,
+            target,
+            np.ascontiguousarray(taps, dtype=np.int32),
+            uses,
+        )
     )
 
 

@@ -45,7 +45,9 @@ class CpuBackend:
         """Sum of all edge weights."""
         return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
 
-    def operator(self, forward: Sequence[Block], backward: Sequence[Block]) -> Callable[[np.ndarray], np.ndarray]:
+    def operator(
+        self, forward: Sequence[Block], backward: Sequence[Block]
+    ) -> Callable[[np.ndarray], np.ndarray]:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``; (N,) float64."""
         return product.operator(forward, backward)
 

@@ -10,8 +10,9 @@ jit: Callable[..., Any] = numba.njit(nogil=True, cache=True)
 
 
 @jit
-def count_nonzeros(matrix: np.ndarray, segment_count: np.ndarray, key: np.ndarray, group_in: int,
-                   group_out: int) -> int:  # fmt: skip
+def count_nonzeros(
+    matrix: np.ndarray, segment_count: np.ndarray, key: np.ndarray, group_in: int, group_out: int
+) -> int:
     """Entries that `expand_nonzeros` will write."""
     n_out, n_in, taps = matrix.shape
     shifts = np.zeros(taps, np.int64)
@@ -30,10 +31,21 @@ def count_nonzeros(matrix: np.ndarray, segment_count: np.ndarray, key: np.ndarra
 
 
 @jit
-def expand_nonzeros(matrix: np.ndarray, segment_ptr: np.ndarray, segment_channel: np.ndarray,
-                    segment_set: np.ndarray, key: np.ndarray, channel_shift: np.ndarray, keys: int, group_in: int,
-                    group_out: int, target: np.ndarray, source: np.ndarray, tap: np.ndarray,
-                    weight: np.ndarray) -> None:  # fmt: skip
+def expand_nonzeros(
+    matrix: np.ndarray,
+    segment_ptr: np.ndarray,
+    segment_channel: np.ndarray,
+    segment_set: np.ndarray,
+    key: np.ndarray,
+    channel_shift: np.ndarray,
+    keys: int,
+    group_in: int,
+    group_out: int,
+    target: np.ndarray,
+    source: np.ndarray,
+    tap: np.ndarray,
+    weight: np.ndarray,
+) -> None:
     """Write (target channel, source channel, tap, |w|) for each nonzero weight, by target channel."""
     n_out, n_in, taps = matrix.shape
     k = 0
@@ -78,8 +90,9 @@ def position_signatures(ptr: np.ndarray, tap: np.ndarray, other: np.ndarray) -> 
 
 
 @jit
-def same_signature(ptr: np.ndarray, tap: np.ndarray, other: np.ndarray, anchor: np.ndarray,
-                   model: np.ndarray) -> bool:  # fmt: skip
+def same_signature(
+    ptr: np.ndarray, tap: np.ndarray, other: np.ndarray, anchor: np.ndarray, model: np.ndarray
+) -> bool:
     """Whether every position's list equals that of its class's first position (no hash collision)."""
     for p in range(len(ptr) - 1):
         q = model[p]
@@ -93,8 +106,14 @@ def same_signature(ptr: np.ndarray, tap: np.ndarray, other: np.ndarray, anchor: 
 
 
 @jit
-def count_rows(channel: np.ndarray, tap: np.ndarray, class_ptr: np.ndarray, class_id: np.ndarray, classes: int,
-               rows: np.ndarray) -> None:  # fmt: skip
+def count_rows(
+    channel: np.ndarray,
+    tap: np.ndarray,
+    class_ptr: np.ndarray,
+    class_id: np.ndarray,
+    classes: int,
+    rows: np.ndarray,
+) -> None:
     """Add to ``rows[channel * classes + class]`` the entries that each nonzero brings."""
     for k in range(len(channel)):
         base = channel[k] * classes
@@ -103,9 +122,19 @@ def count_rows(channel: np.ndarray, tap: np.ndarray, class_ptr: np.ndarray, clas
 
 
 @jit
-def fill_rows(channel: np.ndarray, other: np.ndarray, tap: np.ndarray, class_ptr: np.ndarray,
-              class_id: np.ndarray, class_shift: np.ndarray, classes: int, channel_stride: int,
-              position_stride: int, cursor: np.ndarray, shifts: np.ndarray) -> None:  # fmt: skip
+def fill_rows(
+    channel: np.ndarray,
+    other: np.ndarray,
+    tap: np.ndarray,
+    class_ptr: np.ndarray,
+    class_id: np.ndarray,
+    class_shift: np.ndarray,
+    classes: int,
+    channel_stride: int,
+    position_stride: int,
+    cursor: np.ndarray,
+    shifts: np.ndarray,
+) -> None:
     """Write the shifts of each (channel, class) row; ``cursor`` starts at the row pointers."""
     for k in range(len(channel)):
         base = channel[k] * classes

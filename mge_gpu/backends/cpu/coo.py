@@ -8,10 +8,24 @@ from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 
 @jit
-def write_edges(target_channel: np.ndarray, source_channel: np.ndarray, tap: np.ndarray, weight: np.ndarray,
-                first: int, last: int, run_ptr: np.ndarray, runs: np.ndarray, target_offset: int,
-                source_offset: int, target_stride: int, source_stride: int, at: int, source: np.ndarray,
-                target: np.ndarray, value: np.ndarray) -> None:  # fmt: skip
+def write_edges(
+    target_channel: np.ndarray,
+    source_channel: np.ndarray,
+    tap: np.ndarray,
+    weight: np.ndarray,
+    first: int,
+    last: int,
+    run_ptr: np.ndarray,
+    runs: np.ndarray,
+    target_offset: int,
+    source_offset: int,
+    target_stride: int,
+    source_stride: int,
+    at: int,
+    source: np.ndarray,
+    target: np.ndarray,
+    value: np.ndarray,
+) -> None:
     """Write the edges of nonzeros first..last from index ``at``."""
     for k in range(first, last):
         t0 = target_offset + np.int64(target_channel[k]) * target_stride
@@ -40,15 +54,30 @@ def block_coo(block: Block, source: np.ndarray, target: np.ndarray, value: np.nd
 
     def task(k: int) -> None:
         write_edges(
-            block.target_channel, block.source_channel, block.tap, block.weight, cuts[k], cuts[k + 1],
-            block.run_ptr, block.runs, block.target_offset, block.source_offset, block.target_channel_stride,
-            block.source_channel_stride, start[k], source, target, value,
-        )  # fmt: skip
+            block.target_channel,
+            block.source_channel,
+            block.tap,
+            block.weight,
+            cuts[k],
+            cuts[k + 1],
+            block.run_ptr,
+            block.runs,
+            block.target_offset,
+            block.source_offset,
+            block.target_channel_stride,
+            block.source_channel_stride,
+            start[k],
+            source,
+            target,
+            value,
+        )
 
     run(task, len(cuts) - 1)
 
 
-def merged(source: np.ndarray, target: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def merged(
+    source: np.ndarray, target: np.ndarray, value: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Add up the weights of edges that appear more than once."""
     order = np.lexsort((source, target))
     source, target, value = source[order], target[order], value[order]
@@ -62,7 +91,7 @@ def coo(blocks: list[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All edges of all blocks; only blocks whose nonzeros can meet are merged."""
     sizes = [int(b.pair_count[b.tap].sum()) for b in blocks]
     plain = [k for k, b in enumerate(blocks) if not b.overlaps]
-    extra = []
+    extra: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for k, b in enumerate(blocks):
         if b.overlaps:
             parts = np.empty(sizes[k], np.int64), np.empty(sizes[k], np.int64), np.empty(sizes[k], np.float32)
@@ -75,7 +104,7 @@ def coo(blocks: list[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         block_coo(blocks[k], *(a[at : at + sizes[k]] for a in out))
         at += sizes[k]
     for e in extra:
-        for a, x in zip(out, e, strict=True):
-            a[at : at + len(x)] = x
+        for whole, piece in zip(out, e, strict=True):
+            whole[at : at + len(piece)] = piece
         at += len(e[0])
     return out

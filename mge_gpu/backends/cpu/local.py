@@ -9,8 +9,15 @@ from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 
 @jit
-def _two_hop(g: Adjacency, owner: np.ndarray, node: np.ndarray, first: int, last: int, stamp: np.ndarray,
-             out: np.ndarray) -> None:  # fmt: skip
+def _two_hop(
+    g: Adjacency,
+    owner: np.ndarray,
+    node: np.ndarray,
+    first: int,
+    last: int,
+    stamp: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Nodes within two directed steps of each node, itself included. ``stamp`` is (N,) of -1."""
     for k in range(first, last):
         v, p = node[k], owner[k]
@@ -39,8 +46,17 @@ def _two_hop(g: Adjacency, owner: np.ndarray, node: np.ndarray, first: int, last
 
 
 @jit
-def _path_counts(g: Adjacency, owner: np.ndarray, node: np.ndarray, degree: np.ndarray, outdeg: np.ndarray,
-                 directed: bool, cost: np.ndarray, first: int, last: int) -> None:  # fmt: skip
+def _path_counts(
+    g: Adjacency,
+    owner: np.ndarray,
+    node: np.ndarray,
+    degree: np.ndarray,
+    outdeg: np.ndarray,
+    directed: bool,
+    cost: np.ndarray,
+    first: int,
+    last: int,
+) -> None:
     """Steps that a two-step walk from each representative takes."""
     for k in range(first, last):
         v, p = node[k], owner[k]
@@ -57,8 +73,15 @@ def _path_counts(g: Adjacency, owner: np.ndarray, node: np.ndarray, degree: np.n
 
 
 @jit
-def _wedges(g: Adjacency, owner: np.ndarray, node: np.ndarray, first: int, last: int, count: np.ndarray,
-            out: np.ndarray) -> None:  # fmt: skip
+def _wedges(
+    g: Adjacency,
+    owner: np.ndarray,
+    node: np.ndarray,
+    first: int,
+    last: int,
+    count: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """For each node u, in the columns of out: the sum of C(codegree(u, v), 2) over all v; the sums of
     t_uv and of C(t_uv, 2) over its neighbours v (t_uv triangles on the edge). ``count`` is (N,) of 0."""
     capacity = 1024
@@ -107,8 +130,17 @@ def _wedges(g: Adjacency, owner: np.ndarray, node: np.ndarray, first: int, last:
 
 
 @jit
-def _cliques(g: Adjacency, owner: np.ndarray, node: np.ndarray, first: int, last: int, near: np.ndarray,
-             both: np.ndarray, members: np.ndarray, out: np.ndarray) -> None:  # fmt: skip
+def _cliques(
+    g: Adjacency,
+    owner: np.ndarray,
+    node: np.ndarray,
+    first: int,
+    last: int,
+    near: np.ndarray,
+    both: np.ndarray,
+    members: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Six times the number of 4-cliques that each node is part of."""
     stamp = 0
     for k in range(first, last):
@@ -159,13 +191,17 @@ def _owners(g: Adjacency, nodes: np.ndarray) -> np.ndarray:
     return np.searchsorted(g.offset, nodes, side="right") - 1
 
 
-def path_counts(g: Adjacency, nodes: np.ndarray, degree: np.ndarray, outdeg: np.ndarray,
-                directed: bool) -> np.ndarray:  # fmt: skip
+def path_counts(
+    g: Adjacency, nodes: np.ndarray, degree: np.ndarray, outdeg: np.ndarray, directed: bool
+) -> np.ndarray:
     """Two-step walks from each node plus one, (R,) int64: the cost of the counts below."""
     owner = _owners(g, nodes)
     cost = np.empty(len(nodes), np.int64)
     cuts = balanced(np.ones(len(cost)), 4 * num_threads())
-    run(lambda k: _path_counts(g, owner, nodes, degree, outdeg, directed, cost, cuts[k], cuts[k + 1]), len(cuts) - 1)
+    run(
+        lambda k: _path_counts(g, owner, nodes, degree, outdeg, directed, cost, cuts[k], cuts[k + 1]),
+        len(cuts) - 1,
+    )
     return cost
 
 

@@ -41,10 +41,24 @@ def _along(w: float, x: np.ndarray, s: int, ds: int, y: np.ndarray, t: int, dt: 
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def accumulate(target_channel: np.ndarray, source_channel: np.ndarray, tap: np.ndarray, weight: np.ndarray,
-               first: int, last: int, run_ptr: np.ndarray, runs: np.ndarray, target_offset: int,
-               source_offset: int, target_stride: int, source_stride: int, x: np.ndarray, y: np.ndarray,
-               forward: bool, backward: bool) -> None:  # fmt: skip
+def accumulate(
+    target_channel: np.ndarray,
+    source_channel: np.ndarray,
+    tap: np.ndarray,
+    weight: np.ndarray,
+    first: int,
+    last: int,
+    run_ptr: np.ndarray,
+    runs: np.ndarray,
+    target_offset: int,
+    source_offset: int,
+    target_stride: int,
+    source_stride: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    forward: bool,
+    backward: bool,
+) -> None:
     """Add W x (if ``forward``) and W^T x (if ``backward``) of nonzeros first..last to y."""
     for k in range(first, last):
         t0 = target_offset + np.int64(target_channel[k]) * target_stride
@@ -64,7 +78,9 @@ def operator(forward: Sequence[Block], backward: Sequence[Block]) -> Callable[[n
     Each core adds into a vector of its own, so the result does not depend on their timing.
     """
     both = {id(b) for b in forward} & {id(b) for b in backward}
-    work = [(b, True, id(b) in both) for b in forward] + [(b, False, True) for b in backward if id(b) not in both]
+    work = [(b, True, id(b) in both) for b in forward] + [
+        (b, False, True) for b in backward if id(b) not in both
+    ]
     size = max((len(b.tap) for b, _, _ in work), default=0)
     parts = num_threads() if size > 1 << 10 else 1
     cuts = [balanced(b.pair_count[b.tap], parts) for b, _, _ in work]
@@ -76,10 +92,23 @@ def operator(forward: Sequence[Block], backward: Sequence[Block]) -> Callable[[n
         def task(k: int) -> None:
             for (b, ahead, back), c in zip(work, cuts, strict=True):
                 accumulate(
-                    b.target_channel, b.source_channel, b.tap, b.weight, c[k], c[k + 1], b.run_ptr, b.runs,
-                    b.target_offset, b.source_offset, b.target_channel_stride, b.source_channel_stride, x,
-                    out[k], ahead, back,
-                )  # fmt: skip
+                    b.target_channel,
+                    b.source_channel,
+                    b.tap,
+                    b.weight,
+                    c[k],
+                    c[k + 1],
+                    b.run_ptr,
+                    b.runs,
+                    b.target_offset,
+                    b.source_offset,
+                    b.target_channel_stride,
+                    b.source_channel_stride,
+                    x,
+                    out[k],
+                    ahead,
+                    back,
+                )
 
         run(task, parts)
         for extra in out[1:]:

@@ -18,7 +18,9 @@ class Representatives(NamedTuple):
 
 
 @jit
-def _reached_positions(g: Adjacency, p: int, arc: int, channels: int, first: np.ndarray, reached: np.ndarray) -> None:
+def _reached_positions(
+    g: Adjacency, p: int, arc: int, channels: int, first: np.ndarray, reached: np.ndarray
+) -> None:
     """Mark reached[class, position - anchor position] for all shifts of an arc."""
     other = g.arc_other[arc]
     for k in range(g.arc_classes[arc]):
@@ -38,8 +40,17 @@ def _mix(h: np.uint64, x: int, prime: np.uint64) -> np.uint64:
 
 
 @jit
-def _signatures(g: Adjacency, p: int, positions: int, stride: int, outward: bool, reach_at: np.ndarray,
-                reach_ptr: np.ndarray, reach: np.ndarray, code: np.ndarray) -> None:  # fmt: skip
+def _signatures(
+    g: Adjacency,
+    p: int,
+    positions: int,
+    stride: int,
+    outward: bool,
+    reach_at: np.ndarray,
+    reach_ptr: np.ndarray,
+    reach: np.ndarray,
+    code: np.ndarray,
+) -> None:
     """Two 64-bit hashes of what each position of partition p sees in two steps, up to shifts."""
     n_parts = len(g.divisor)
     ref = np.zeros(n_parts, np.int64)
@@ -109,6 +120,8 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
         _signatures(g, p, positions, stride, outward, reach_at, reach_ptr, reach, code)
         _, at, count = np.unique(code, axis=0, return_index=True, return_counts=True)
         channel_stride = positions if first_fast else 1
-        nodes.append((g.offset[p] + np.arange(channels)[:, None] * channel_stride + at[None] * stride).ravel())
+        nodes.append(
+            (g.offset[p] + np.arange(channels)[:, None] * channel_stride + at[None] * stride).ravel()
+        )
         counts.append(np.tile(count, channels))
     return Representatives(np.concatenate(nodes or empty), np.concatenate(counts or empty))

@@ -70,13 +70,19 @@ def general_convolution(call: Call) -> Value:
     return _conv(call, stride, padding, dilation, call.args[8], transposed=bool(call.args[6]))
 
 
-def _conv(call: Call, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int,
-          transposed: bool) -> Value:  # fmt: skip
+def _conv(
+    call: Call,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    transposed: bool,
+) -> Value:
     value, weight = call.value(), call.args[1]
     sizes, out, kernel = list(value.shape[2:]), call.shape[2:], weight.shape[2:]
     before = list(padding)
     halo = [t.halo for t in value.terms if t.halo]
-    if halo and not transposed and not call.tracer.layers:  # of the first layer only: see the docs of `trace`
+    if halo and not transposed and not call.tracer.layers:  # no later padding has nodes
         value = _with_halo(call, value)
         before = [p - halo[0][4 + 2 * a] for a, p in enumerate(padding)]
         sizes = list(value.shape[2:])
@@ -87,9 +93,15 @@ def _conv(call: Call, stride: Sequence[int], padding: Sequence[int], dilation: S
     ]
     kind = f"conv_transpose{len(kernel)}d" if transposed else f"conv{len(kernel)}d"
     return call.tracer.add_layer(
-        call, value, weight, kind=kind, channel_dim=1, groups=groups, transposed=transposed,
+        call,
+        value,
+        weight,
+        kind=kind,
+        channel_dim=1,
+        groups=groups,
+        transposed=transposed,
         taps=_join(axes, sizes),
-    )  # fmt: skip
+    )
 
 
 def _with_halo(call: Call, value: Value) -> Value:
@@ -103,9 +115,15 @@ def linear(call: Call) -> Value:
     """aten.linear: input (..., C_in), weight (C_out, C_in), bias. Acts on each token by itself."""
     value = call.value()
     return call.tracer.add_layer(
-        call, value, call.args[1], kind="linear", channel_dim=len(value.shape) - 1, groups=1,
-        transposed=False, taps=identity_taps(prod(value.shape[1:-1])),
-    )  # fmt: skip
+        call,
+        value,
+        call.args[1],
+        kind="linear",
+        channel_dim=len(value.shape) - 1,
+        groups=1,
+        transposed=False,
+        taps=identity_taps(prod(value.shape[1:-1])),
+    )
 
 
 def matmul(call: Call) -> Value:
@@ -117,9 +135,15 @@ def matmul(call: Call) -> Value:
             f"register one with mge_gpu.tracing.register_handler({call.op!r}, handler)",
         )
     return call.tracer.add_layer(
-        call, value, weight, kind="linear", channel_dim=len(value.shape) - 1, groups=1,
-        transposed=True, taps=identity_taps(prod(value.shape[1:-1])),
-    )  # fmt: skip
+        call,
+        value,
+        weight,
+        kind="linear",
+        channel_dim=len(value.shape) - 1,
+        groups=1,
+        transposed=True,
+        taps=identity_taps(prod(value.shape[1:-1])),
+    )
 
 
 def addmm(call: Call) -> Value:

@@ -77,4 +77,6 @@ def reduction(call: Call) -> Value:
     dims = call.arg(1, "dim")
     if dims is None or (isinstance(dims, (list, tuple)) and not dims):
         dims = range(len(value.shape))
-    return _reduce(value, [dims] if isinstance(dims, int) else list(dims), bool(call.arg(2, "keepdim", False)))
+    return _reduce(
+        value, [dims] if isinstance(dims, int) else list(dims), bool(call.arg(2, "keepdim", False))
+    )

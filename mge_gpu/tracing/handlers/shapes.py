@@ -50,9 +50,7 @@ def expand(call: Call) -> Value:
 def slice_(call: Call) -> Value:
     """aten.slice.Tensor: dim, start, end, step."""
     value, dim = call.value(), call.arg(1, "dim", 0)
-    picks = range(value.shape[dim])[
-        slice(call.arg(2, "start"), call.arg(3, "end"), call.arg(4, "step", 1))
-    ]  # fmt: skip
+    picks = range(value.shape[dim])[slice(call.arg(2, "start"), call.arg(3, "end"), call.arg(4, "step", 1))]
     if len(picks) == value.shape[dim]:
         return value
     return map_dim(value, dim, function(np.array(picks, np.int64)))
@@ -187,5 +185,3 @@ def repeat(call: Call) -> Value:
         if t != 1:
             value = map_dim(value, dim, function(np.tile(np.arange(value.shape[dim]), t)))
     return value
-
-

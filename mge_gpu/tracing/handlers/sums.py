@@ -8,7 +8,7 @@ from torch.fx import Node
 
 from mge_gpu.tracing.relation import function
 from mge_gpu.tracing.tracer import Call, identity_layer
-from mge_gpu.tracing.value import Value, broadcast, map_dim, reshape, structural_sum
+from mge_gpu.tracing.value import Term, Value, broadcast, map_dim, reshape, structural_sum
 
 
 def passes(call: Call) -> Value:
@@ -110,7 +110,8 @@ def _gated_by_itself(call: Call) -> int | None:
 def concatenate(call: Call) -> Value:
     """aten.cat: the consumer's channels come from several partitions."""
     tensors, dim = call.args[0], call.arg(1, "dim", 0)
-    total, at, terms = call.shape[dim], 0, []
+    total, at = call.shape[dim], 0
+    terms: list[Term] = []
     for x in tensors:
         size = x.shape[dim]
         if isinstance(x, Value):
@@ -124,7 +125,7 @@ def concatenate(call: Call) -> Value:
 def stack(call: Call) -> Value:
     """aten.stack: operands side by side along a new dim."""
     tensors, dim = call.args[0], call.arg(1, "dim", 0) % len(call.shape)
-    terms = []
+    terms: list[Term] = []
     for k, x in enumerate(tensors):
         if isinstance(x, Value):
             index = np.full(len(tensors), -1)
