@@ -1,0 +1,301 @@
+"""Each primitive of the CPU backend against SciPy and igraph, on one thread and on two."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import Phase, given, settings
+from scipy.sparse.csgraph import connected_components
+from torch import nn
+
+import mge_gpu
+from mge_gpu.backends import Backend, get_backend
+from mge_gpu.backends.cpu import CpuBackend
+from mge_gpu.backends.cpu.local import has_partition_clique
+from mge_gpu.errors import GraphError
+from mge_gpu.graph import MultipartiteGraph
+from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
+from tests.oracles.networks import Case
+from tests.oracles.strategies import cases
+
+CPU = CpuBackend()
+EXAMPLES = 30
+
+
+@pytest.fixture(params=[1, 2], autouse=True)
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", str(request.param))
+    return int(request.param)
+
+
+def dense_net() -> MultipartiteGraph:
+    """Cliques of many sizes, and enough nonzeros that work is spread over threads."""
+    torch.manual_seed(0)
+    model = DenseNet(growth=4, depth=5, channels=3)
+    return mge_gpu.encode(model, (3, 4, 5), random_masks(model, 0.4))
+
+
+def wide_net() -> MultipartiteGraph:
+    """Thousands of nonzeros in a layer, strides, a pool that overlaps, a shortcut, a classifier."""
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 24, 3, 2, 1), nn.Conv2d(24, 24, 3, padding=1)
+            self.c, self.d = nn.Conv2d(24, 24, 1), nn.Linear(24 * 4, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.a(x))
+            x = torch.max_pool2d(self.b(x) + self.c(x), 3, 2, 1)
+            return self.d(x.flatten(1))
+
+    torch.manual_seed(1)
+    model = Wide()
+    return mge_gpu.encode(model, (3, 8, 8), random_masks(model, 0.6))
+
+
+@cache
+def networks() -> list[tuple[str, MultipartiteGraph]]:
+    """Drawn networks, one full of cliques and a wider one; drawn once for all primitives."""
+    found = [("DenseNet", dense_net()), ("Wide", wide_net())]
+
+    @settings(max_examples=EXAMPLES, phases=[Phase.generate])
+    @given(cases())
+    def draw(case: Case) -> None:
+        found.append((repr(case), encoded(case)))
+
+    draw()
+    assert len(found) >= EXAMPLES
+    return found
+
+
+def on_networks(check: Callable[[MultipartiteGraph], None]) -> None:
+    """Run a check on all networks; a failure says on which."""
+    for label, graph in networks():
+        try:
+            check(graph)
+        except AssertionError as error:
+            raise AssertionError(f"on the network\n{label}\n{error}") from error
+
+
+def symmetric(graph: MultipartiteGraph) -> sp.csr_array:
+    matrix = directed(graph)
+    both = (matrix + matrix.T).tocsr()
+    assert not both.nnz or both.max() == 1
+    return both
+
+
+def test_degrees_and_edges() -> None:
+    def check(graph: MultipartiteGraph) -> None:
+        source, target, weight = edges_of(graph)
+        indeg, outdeg = CPU.degrees(graph.adjacency)
+        assert indeg.dtype == outdeg.dtype == np.int64
+        assert indeg.tolist() == np.bincount(target, minlength=graph.num_nodes).tolist()
+        assert outdeg.tolist() == np.bincount(source, minlength=graph.num_nodes).tolist()
+        assert (
+            CPU.num_edges(graph.adjacency) == len(source) == len(np.unique(source * graph.num_nodes + target))
+        )
+        blocks = [b for _, _, b in graph.blocks]
+        assert CPU.total_weight(blocks) == pytest.approx(weight.sum(dtype=np.float64), rel=1e-6)
+
+    on_networks(check)
+
+
+def test_operator() -> None:
+    """Each block applied forwards, backwards, or both, in any combination."""
+    generator = np.random.default_rng(0)
+
+    def check(graph: MultipartiteGraph) -> None:
+        blocks = [b for _, _, b in graph.blocks]
+        way = generator.integers(0, 4, len(blocks))
+        forward = [b for b, w in zip(blocks, way, strict=True) if w & 1]
+        backward = [b for b, w in zip(blocks, way, strict=True) if w & 2]
+        x = generator.standard_normal(graph.num_nodes)
+        expected = np.zeros(graph.num_nodes)
+        for (s, t, _), w in zip(graph.blocks, way, strict=True):
+            matrix = _between(graph, s, t)
+            expected += (w & 1) * (matrix.T @ x) + (w & 2) / 2 * (matrix @ x)
+        np.testing.assert_allclose(CPU.operator(forward, backward)(x), expected, rtol=1e-5, atol=1e-6)
+
+    on_networks(check)
+
+
+def _between(graph: MultipartiteGraph, source: int, target: int) -> sp.csr_array:
+    u, v, weight = edges_of(graph)
+    keep = graph.in_partitions([source])[u] & graph.in_partitions([target])[v]
+    n = graph.num_nodes
+    return sp.csr_array((weight[keep].astype(np.float64), (u[keep], v[keep])), shape=(n, n))
+
+
+def test_neighbour_sums() -> None:
+    generator = np.random.default_rng(0)
+
+    def check(graph: MultipartiteGraph) -> None:
+        whole = generator.integers(-(2**40), 2**40, graph.num_nodes)
+        found = CPU.neighbour_sums(graph.adjacency, whole)
+        assert found.dtype == np.int64 and found.tolist() == (directed(graph) @ whole).tolist()
+        real = generator.standard_normal(graph.num_nodes)
+        np.testing.assert_allclose(
+            CPU.neighbour_sums(graph.adjacency, real), directed(graph) @ real, atol=1e-12
+        )
+
+    on_networks(check)
+
+
+def test_components_and_parents() -> None:
+    def check(graph: MultipartiteGraph) -> None:
+        near = symmetric(graph)
+        expected, label = connected_components(near, directed=False)
+        count, parent = CPU.components(graph.adjacency)
+        assert count == expected == int((parent == -1).sum())
+        child = np.flatnonzero(parent >= 0)
+        assert len(np.unique(label[parent == -1])) == count
+        assert set(zip(child.tolist(), parent[child].tolist(), strict=True)) <= set(
+            zip(*near.nonzero(), strict=True)
+        )
+        level = _levels(parent)
+        u, v = near.nonzero()  # of a BFS, no edge skips a level
+        assert (np.abs(level[u] - level[v]) <= 1).all()
+        assert (level[child] == level[parent[child]] + 1).all()
+
+    on_networks(check)
+
+
+def _levels(parent: np.ndarray) -> np.ndarray:
+    """Steps from each node to its root; fails where the parents run in a circle."""
+    level, at = np.zeros(len(parent), np.int64), np.arange(len(parent))
+    for _ in range(len(parent)):
+        moving = parent[at] >= 0
+        if not moving.any():
+            return level
+        level += moving
+        at = np.where(moving, parent[at], at)
+    raise AssertionError("the parents hold a cycle")
+
+
+def test_coreness() -> None:
+    def check(graph: MultipartiteGraph) -> None:
+        assert CPU.coreness(graph.adjacency).tolist() == undirected(graph).coreness()
+
+    on_networks(check)
+
+
+def test_bridges_and_articulation_points() -> None:
+    def check(graph: MultipartiteGraph) -> None:
+        _, parent = CPU.components(graph.adjacency)
+        plain = undirected(graph)
+        expected = len(plain.bridges()), len(plain.articulation_points())
+        assert CPU.cut_counts(graph.adjacency, parent) == expected
+
+    on_networks(check)
+
+
+def test_path_counts() -> None:
+    def check(graph: MultipartiteGraph) -> None:
+        every = np.arange(graph.num_nodes)
+        for one_way, matrix in ((True, directed(graph)), (False, symmetric(graph))):
+            expected = 1 + matrix @ (matrix @ np.ones(graph.num_nodes, np.int64))
+            assert CPU.path_counts(graph.adjacency, every, one_way).tolist() == expected.tolist()
+
+    on_networks(check)
+
+
+def test_two_hop_sizes_of_every_node() -> None:
+    def check(graph: MultipartiteGraph) -> None:
+        found = two_hop_sizes(graph, np.arange(graph.num_nodes))
+        source, target, _ = edges_of(graph)
+        plain = graph.to_igraph()
+        assert found.tolist() == plain.neighborhood_size(order=2, mode="out")
+
+    on_networks(check)
+
+
+def two_hop_sizes(graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
+    return CPU.two_hop_sizes(graph.adjacency, nodes, CPU.path_counts(graph.adjacency, nodes, True))
+
+
+def local_counts(graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
+    """(R, 4): the wedge counts and the clique count."""
+    cost = CPU.path_counts(graph.adjacency, nodes, False)
+    wedges = CPU.wedge_counts(graph.adjacency, nodes, cost)
+    return np.column_stack([wedges, CPU.clique_counts(graph.adjacency, nodes, cost)])
+
+
+def test_squares_triangles_and_cliques_at_every_node() -> None:
+    def check(graph: MultipartiteGraph) -> None:
+        near = symmetric(graph).toarray()
+        common = (near.astype(np.float64) @ near).astype(np.int64)  # integer products are slow
+        pairs = common * (common - 1) // 2
+        np.fill_diagonal(pairs, 0)
+        on_edges = common * near
+        expected = [pairs.sum(1), on_edges.sum(1), (on_edges * (on_edges - 1) // 2).sum(1)]
+        cliques = Counter(v for four in undirected(graph).cliques(4, 4) for v in four)
+        expected.append(np.array([6 * cliques[v] for v in range(graph.num_nodes)]))
+        found = local_counts(graph, np.arange(graph.num_nodes))
+        assert found.tolist() == np.column_stack(expected).tolist()
+        assert has_partition_clique(graph.adjacency) or not cliques
+
+    on_networks(check)
+
+
+def test_some_nodes_in_any_order() -> None:
+    """Counts do not depend on which nodes are asked for together."""
+    graph = dense_net()
+    every = local_counts(graph, np.arange(graph.num_nodes)), two_hop_sizes(graph, np.arange(graph.num_nodes))
+    some = np.random.default_rng(0).permutation(graph.num_nodes)[:37]
+    assert (local_counts(graph, some) == every[0][some]).all()
+    assert (two_hop_sizes(graph, some) == every[1][some]).all()
+    none = some[:0]
+    assert local_counts(graph, none).shape == (0, 4) and two_hop_sizes(graph, none).shape == (0,)
+
+
+def test_representatives_stand_for_all_nodes() -> None:
+    """Multiplicities add up to N, and weigh the local counts as all nodes together have them."""
+
+    def check(graph: MultipartiteGraph) -> None:
+        every = np.arange(graph.num_nodes)
+        for one_way in (True, False):
+            node, times = CPU.representatives(graph.adjacency, one_way)
+            assert times.sum() == graph.num_nodes and (times > 0).all()
+            assert len(np.unique(node)) == len(node) and (len(node) == 0 or 0 <= node.min())
+            count: Callable[[np.ndarray], np.ndarray]
+            count = (
+                (lambda v: two_hop_sizes(graph, v)[:, None])
+                if one_way
+                else (lambda v: local_counts(graph, v))
+            )
+            whole = Counter(map(tuple, np.column_stack([count(every), partition_of(graph, every)]).tolist()))
+            weighed: Counter[tuple[int, ...]] = Counter()
+            for row, m in zip(
+                np.column_stack([count(node), partition_of(graph, node)]).tolist(), times, strict=True
+            ):
+                weighed[tuple(row)] += int(m)
+            assert weighed == whole
+
+    on_networks(check)
+
+
+def partition_of(graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
+    return np.searchsorted([p.offset for p in graph.partitions], nodes, side="right") - 1
+
+
+def test_representatives_are_few_where_positions_repeat() -> None:
+    """Two 3 x 3 convolutions on a 40 x 40 map: classes grow with the border, not with the map."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1))
+    sizes = []
+    for n in (20, 40):
+        graph = mge_gpu.encode(model, (1, n, n), pad_input=False)
+        sizes.append([len(CPU.representatives(graph.adjacency, way)[0]) for way in (True, False)])
+    assert sizes[0] == sizes[1] and max(sizes[0]) <= 5 * 9 * 9
+
+
+def test_backend_of_a_device() -> None:
+    assert get_backend("cpu").name == "cpu"
+    names = [n for n in vars(Backend) if not n.startswith("_")]
+    assert len(names) >= 12 and all(callable(getattr(CPU, n)) for n in names)
+    with pytest.raises(GraphError, match="got device type 'xpu'"):
+        get_backend("xpu")
