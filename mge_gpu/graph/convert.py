@@ -40,7 +40,7 @@ def to_torch_sparse_coo(graph: "MultipartiteGraph") -> torch.Tensor:
 
 def to_igraph(graph: "MultipartiteGraph") -> Any:
     """Directed ``igraph.Graph`` with edge attribute weight and vertex attribute partition."""
-    igraph = require("igraph", "test", "to_igraph()")
+    igraph = require("igraph", "graphs", "to_igraph()")
     source, target, weight = (x.numpy() for x in coo(graph))
     out = igraph.Graph(n=graph.num_nodes, edges=np.stack([source, target], 1), directed=True)
     out.es["weight"] = weight.tolist()
@@ -50,7 +50,7 @@ def to_igraph(graph: "MultipartiteGraph") -> Any:
 
 def to_networkx(graph: "MultipartiteGraph") -> Any:
     """``networkx.DiGraph`` with edge attribute weight and node attribute partition."""
-    networkx = require("networkx", "test", "to_networkx()")
+    networkx = require("networkx", "graphs", "to_networkx()")
     out = networkx.DiGraph()
     out.add_nodes_from((v, {"partition": p}) for v, p in enumerate(partition_of_nodes(graph).tolist()))
     source, target, weight = (x.tolist() for x in coo(graph))

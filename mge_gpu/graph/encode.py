@@ -54,9 +54,8 @@ def encode(
     """
     if encoding not in ENCODINGS:
         raise GraphError(f"got encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}")
-    where = torch.device(device) if device is not None else torch.device("cpu")
-    if where.type != "cpu":
-        raise GraphError(f"got device {str(where)!r}, but graphs live on 'cpu'; leave device out")
+    if str(device or "cpu").split(":")[0] != "cpu":
+        raise GraphError(f"got device {str(device)!r}, but graphs live on 'cpu'; leave device out")
     if isinstance(model, Program):
         program = model
         if input_shape is not None and tuple(input_shape) != program.input_shape:
