@@ -57,6 +57,8 @@ class Block(NamedTuple):
     target_offset: int
     source_channel_stride: int
     target_channel_stride: int
+    target_position_stride: int
+    target_positions: int
     target_channel: np.ndarray  # (nonzeros,) int32, ascending
     source_channel: np.ndarray  # (nonzeros,) int32
     tap: np.ndarray  # (nonzeros,) int32

@@ -96,6 +96,8 @@ def build_blocks(
             t.offset,
             s.channel_stride,
             t.channel_stride,
+            t.position_stride,
+            t.positions,
             *columns,
             run_ptr=run_ptr,
             runs=runs * steps,

@@ -47,7 +47,7 @@ def spectral_gap(w: Workspace) -> Measured:
     """
     colour = two_colours(w)
     if colour is None:
-        apply = w.backend.operator(w.blocks, w.blocks)
+        apply = w.backend.operator(w.blocks, w.blocks, single=True)
         values, info = extreme_eigenvalues(_rows(apply), w.graph.num_nodes, 3, tol=TOLERANCE, seed=w.seed)
         magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
         return Measured(magnitude[0] - magnitude[2], _note(info, "the adjacency"))
@@ -56,7 +56,8 @@ def spectral_gap(w: Workspace) -> Measured:
     black, white = np.flatnonzero(black), np.flatnonzero(white)
     ahead = [b for s, _, b in w.graph.blocks if not colour[s]]
     back = [b for s, _, b in w.graph.blocks if colour[s]]
-    to_white, to_black = w.backend.operator(ahead, back), w.backend.operator(back, ahead)
+    to_white = w.backend.operator(ahead, back, single=True)
+    to_black = w.backend.operator(back, ahead, single=True)
 
     def through(apply, here, there):  # type: ignore[no-untyped-def]
         def one(x: np.ndarray) -> np.ndarray:
@@ -82,7 +83,7 @@ def spectral_gap(w: Workspace) -> Measured:
 @metric("spectral_radius")
 def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
-    apply = w.backend.operator(w.blocks, w.blocks)
+    apply = w.backend.operator(w.blocks, w.blocks, single=True)
     strength = apply(np.ones(w.graph.num_nodes))
     value, info = largest_eigenvalue(
         lambda x: strength * x - apply(x), w.graph.num_nodes, tol=TOLERANCE, seed=w.seed

@@ -46,10 +46,10 @@ class CpuBackend:
         return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
 
     def operator(
-        self, forward: Sequence[Block], backward: Sequence[Block]
+        self, forward: Sequence[Block], backward: Sequence[Block], single: bool = False
     ) -> Callable[[np.ndarray], np.ndarray]:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``; (N,) float64."""
-        return product.operator(forward, backward)
+        return product.operator(forward, backward, np.float32 if single else np.float64)
 
     def neighbour_sums(self, adjacency: Adjacency, x: np.ndarray) -> np.ndarray:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""

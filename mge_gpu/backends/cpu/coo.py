@@ -33,16 +33,13 @@ def write_edges(
         w = weight[k]
         for r in range(run_ptr[tap[k]], run_ptr[tap[k] + 1]):
             t, s, n, dt, ds = runs[r, 0] + t0, runs[r, 1] + s0, runs[r, 2], runs[r, 3], runs[r, 4]
-            if dt == 1 and ds == 1:
-                for j in range(n):
-                    source[at + j] = s + j
-                    target[at + j] = t + j
-                    value[at + j] = w
-            else:
-                for j in range(n):
-                    source[at + j] = s + j * ds
-                    target[at + j] = t + j * dt
-                    value[at + j] = w
+            a, b, c = source[at : at + n], target[at : at + n], value[at : at + n]
+            for j in range(n):  # slices spare the loop the check for negative indices
+                a[j] = s + j * ds
+            for j in range(n):
+                b[j] = t + j * dt
+            for j in range(n):
+                c[j] = w
             at += n
 
 

@@ -64,7 +64,7 @@ def transposed_convolution(call: Call) -> Value:
 
 
 def general_convolution(call: Call) -> Value:
-    """aten.convolution: input, weight, bias, stride, padding, dilation, transposed, output_padding, groups."""
+    """aten.convolution: stride, padding, dilation, transposed, output_padding, groups from argument 3 on."""
     rank = len(call.args[1].shape) - 2
     stride, padding, dilation = (_tuple(call.args[i], rank) for i in (3, 4, 5))
     return _conv(call, stride, padding, dilation, call.args[8], transposed=bool(call.args[6]))
