@@ -11,7 +11,8 @@ from mge_gpu.tracing.program import Partition
 _ADJACENCY = {
     "offset": np.int64, "divisor": np.int64, "channel_first": np.bool_, "arc_ptr": np.int32,
     "arc_mid": np.int32, "arc_other": np.int32, "arc_position": np.int64, "arc_classes": np.int32,
-    "arc_row": np.int64, "position_class": np.int32, "anchor": np.int32, "row_ptr": np.int64, "shifts": np.int32,
+    "arc_row": np.int64, "position_class": np.int32, "anchor": np.int32, "row_ptr": np.int64,
+    "shifts": np.int32,
 }  # fmt: skip
 _BLOCK = {
     "target_channel": np.int32, "source_channel": np.int32, "tap": np.int32, "weight": np.float32,

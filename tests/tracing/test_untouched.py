@@ -29,7 +29,7 @@ class Fragile(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        random.random(), np.random.rand(), torch.rand(3)
+        random.random(), np.random.rand(), torch.manual_seed(self.calls)
         x = self.drop(self.norm(self.conv(x)))
         if self.fails:
             raise RuntimeError("not today")
