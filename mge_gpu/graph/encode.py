@@ -77,7 +77,7 @@ def encode(
     return MultipartiteGraph(
         program.partitions,
         [b[:3] for b in blocks],
-        build_adjacency(program.partitions, blocks),
+        lambda: build_adjacency(program.partitions, blocks),
         program.input_partitions,
         program.output_partitions,
         {

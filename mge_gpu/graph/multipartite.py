@@ -1,6 +1,6 @@
 """`MultipartiteGraph`: the encoding of a network, held as blocks and a compressed adjacency."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class MultipartiteGraph:
 
     Attributes:
         partitions: the node sets, in order of execution, with name, shape, offset and size.
+        num_nodes: number of nodes, N.
         input_partitions, output_partitions: indices into ``partitions``.
         info: what the graph was made from (model, input shape, encoding).
     """
@@ -35,17 +36,18 @@ class MultipartiteGraph:
         self,
         partitions: Sequence[Partition],
         blocks: Sequence[tuple[int, int, Block]],
-        adjacency: Adjacency,
+        adjacency: Adjacency | Callable[[], Adjacency],
         input_partitions: Sequence[int],
         output_partitions: Sequence[int],
         info: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> None:
-        if adjacency.num_nodes > MAX_NODES:
-            raise GraphError(f"got {adjacency.num_nodes:,} nodes, at most {MAX_NODES:,} fit 32-bit node ids")
         self.partitions = tuple(partitions)
+        self.num_nodes = sum(p.size for p in self.partitions)
+        if self.num_nodes > MAX_NODES:
+            raise GraphError(f"got {self.num_nodes:,} nodes, at most {MAX_NODES:,} fit 32-bit node ids")
         self.blocks = tuple(blocks)
-        self.adjacency = adjacency
+        self._adjacency = adjacency
         self.input_partitions = tuple(input_partitions)
         self.output_partitions = tuple(output_partitions)
         self.info = dict(info or {})
@@ -57,9 +59,11 @@ class MultipartiteGraph:
         return get_backend(self.device.type)
 
     @property
-    def num_nodes(self) -> int:
-        """Number of nodes, N."""
-        return self.adjacency.num_nodes
+    def adjacency(self) -> Adjacency:
+        """The compressed adjacency; `coo` does without it, so it is built when it is first asked for."""
+        if not isinstance(self._adjacency, Adjacency):
+            self._adjacency = self._adjacency()
+        return self._adjacency
 
     @cached_property
     def num_edges(self) -> int:

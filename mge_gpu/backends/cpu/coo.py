@@ -101,7 +101,7 @@ def coo(blocks: list[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         block_coo(blocks[k], *(a[at : at + sizes[k]] for a in out))
         at += sizes[k]
     for e in extra:
-        for whole, piece in zip(out, e, strict=True):
-            whole[at : at + len(piece)] = piece
+        for k in range(3):
+            out[k][at : at + len(e[0])] = e[k]
         at += len(e[0])
     return out
