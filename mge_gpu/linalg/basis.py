@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mge_gpu.linalg import kernels
+
 Vectors = NDArray[np.float64]
 
 CHUNK = 1 << 13  # elements of each vector of the basis that are worked on at a time
@@ -32,22 +34,10 @@ class Basis:
     def remove(self, x: Vectors) -> Vectors:  # (b, length) -> (size, b)
         """Make the rows of ``x`` orthogonal to the basis, in place; returns what was removed.
 
-        Once is not enough in floating point, twice is (Giraud, Langou and Rozložník, 2005). The rows
-        go one by one: products with two or three columns are slow in BLAS.
+        The rows go one by one.
         """
-        dtype = self.vectors.dtype  # converting two vectors is cheaper than converting the basis
-        first, second = np.zeros((2, self.size, len(x)))
-        for part, piece in self._pieces():
-            for k, row in enumerate(x):
-                first[:, k] += piece @ row[part].astype(dtype, copy=False)
-        for part, piece in self._pieces():
-            for k, row in enumerate(x):
-                row[part] -= first[:, k].astype(dtype, copy=False) @ piece
-                second[:, k] += piece @ row[part].astype(dtype, copy=False)
-        for part, piece in self._pieces():
-            for k, row in enumerate(x):
-                row[part] -= second[:, k].astype(dtype, copy=False) @ piece
-        return first + second
+        held = self.vectors[: self.size]
+        return np.stack([kernels.remove(held, row) for row in x], axis=1)
 
     def append(self, x: Vectors) -> None:  # (b, length)
         """Add rows that are orthonormal and orthogonal to the basis."""
@@ -90,10 +80,11 @@ def orthonormalise(
     for column in range(b):
         row = x[column]
         for _ in range(2):
-            found = q[:used] @ row
-            row -= found @ q[:used]
+            found = kernels.dots(q[:used], row)
+            for f, other in zip(found, q[:used], strict=True):
+                row -= f * other
             r[:used, column] += found
-        norm = float(np.linalg.norm(row))
+        norm = kernels.norm(row)
         if norm > floor and used < room:
             r[used, column] = norm
             row /= norm
@@ -110,6 +101,7 @@ def _direction(basis: Basis, q: Vectors, x: Vectors) -> Vectors:
     """``x`` made orthogonal to the basis and to ``q``, of length 1."""
     for _ in range(2):
         basis.remove(x[None])
-        x -= (q @ x) @ q
-        x /= np.linalg.norm(x)
+        for other in q:
+            x -= kernels.dot(other, x) * other
+        x /= kernels.norm(x)
     return x

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from mge_gpu.errors import MetricError
+from mge_gpu.linalg import kernels
 from mge_gpu.linalg.lanczos import ConvergenceWarning, LanczosInfo
 
 CHECK = 4  # iterations between two looks at the projected problem
@@ -44,7 +45,7 @@ def largest_eigenvalue(
     if n == 0:
         return 0.0, LanczosInfo(True, 0, 0, 0, np.zeros(0))
     now = np.random.default_rng(seed).standard_normal(n)
-    now /= np.linalg.norm(now)
+    now /= kernels.norm(now)
     before = np.zeros(n)
     alphas: list[float] = []
     history: list[float] = []
@@ -53,9 +54,9 @@ def largest_eigenvalue(
     while not converged and len(alphas) < max_iterations:
         image = np.array(apply(now), np.float64)
         image -= beta * before
-        alpha = float(image @ now)
+        alpha = kernels.dot(image, now)
         image -= alpha * now
-        beta = float(np.linalg.norm(image))
+        beta = kernels.norm(image)
         alphas.append(alpha)
         if not np.isfinite(beta):
             raise MetricError("the operator returned NaN or Inf; expected finite values")
