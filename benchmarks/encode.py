@@ -1,0 +1,76 @@
+"""From a model to COO: edges and bytes a second, against the speed of filling as much memory.
+
+    python benchmarks/encode.py [--model conv6] [--sparsity 0.8] [--out FILE]
+
+An edge takes 20 bytes (int64 source, int64 target, float32 weight). Four figures, each against the
+fill that it can be compared with in this run:
+
+- write: into arrays that exist, against filling arrays that exist;
+- coo: `graph.coo()`, which takes fresh memory, against filling fresh memory;
+- masks to COO: `encode(program, masks=...)` and `coo()`, the model traced before;
+- model to COO: `torch.export` included.
+"""
+
+import argparse
+from functools import partial
+
+import numpy as np
+from _measure import fill_bandwidth, machine, median_seconds, peak_rss, write
+
+import mge_gpu
+from mge_gpu import models
+from mge_gpu.backends.cpu.coo import block_coo
+from mge_gpu.pruning import prune
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="conv6", help="a network of mge_gpu.models")
+    parser.add_argument("--sparsity", type=float, default=0.8)
+    parser.add_argument("--out", help="write the JSON here, too")
+    args = parser.parse_args()
+    shape = (3, 32, 32)
+    model = getattr(models, args.model)()
+    masks = prune(model, "uniform", args.sparsity, seed=0)
+    program = mge_gpu.trace(model, shape)
+    graph = mge_gpu.encode(program, masks=masks)
+    edges = graph.num_edges
+    size = 20 * edges
+    before = peak_rss()
+    fill = fill_bandwidth(size)
+    blocks = [b for _, _, b in graph.blocks]
+    counts = [int(b.pair_count[b.tap].sum()) for b in blocks]
+
+    def rewrite(ready: list[np.ndarray]) -> None:
+        at = 0
+        for block, n in zip(blocks, counts, strict=True):
+            block_coo(block, *(x[at : at + n] for x in ready))
+            at += n
+
+    seconds = {"write": median_seconds(partial(rewrite, [x.numpy() for x in graph.coo()]))}
+    seconds["coo"] = median_seconds(graph.coo)
+    seconds["masks to COO"] = median_seconds(lambda: mge_gpu.encode(program, masks=masks).coo())
+    seconds["model to COO"] = median_seconds(lambda: mge_gpu.encode(model, shape, masks=masks).coo())
+    against = {"write": "fill_ready"}
+    write(
+        {
+            "benchmark": "encode",
+            "model": args.model,
+            "sparsity": args.sparsity,
+            "edges": edges,
+            "coo_bytes": size,
+            "compressed_bytes": graph.adjacency.nbytes,
+            "fill_bytes_per_second": fill,
+            "seconds": seconds,
+            "edges_per_second": {k: edges / s for k, s in seconds.items()},
+            "share_of_fill": {k: size / s / fill[against.get(k, "fill_fresh")] for k, s in seconds.items()},
+            "peak_rss_bytes": {"before COO": before, "with COO": peak_rss()},
+            "machine": machine(),
+        },
+        args.out,
+    )
+
+
+if __name__ == "__main__":
+    main()
