@@ -243,6 +243,17 @@ def test_estimate_is_within_its_error(key: str, small: MultipartiteGraph, no_bud
     assert abs(np.mean(distances)) < 4 / np.sqrt(len(distances))
 
 
+def test_estimate_counts_cliques(no_budget: None) -> None:
+    """On a graph made of cliques each term matters; many draws leave little of the error."""
+    torch.manual_seed(0)
+    graph = mge_gpu.encode(DenseNet(growth=2, depth=6, channels=2), (2, 2, 2), pad_input=False)
+    expected = mge_gpu.topometrics(graph, metrics="motifs", exact=True)["motifs"]
+    cliques = len(undirected(graph).cliques(4, 4))
+    report = mge_gpu.topometrics(graph, metrics="motifs")
+    assert 4 * report.standard_errors["motifs"] < cliques / 2
+    assert abs(report["motifs"] - expected) <= 4 * report.standard_errors["motifs"]
+
+
 def test_estimate_repeats_with_its_seed(small: MultipartiteGraph, no_budget: None) -> None:
     first, again, other = (mge_gpu.topometrics(small, metrics="motifs", seed=s)["motifs"] for s in (5, 5, 6))
     assert first == again != other
