@@ -51,19 +51,18 @@ def add(call: Call) -> Value:
     """A sum or difference of two tensors.
 
     Both fresh: one partition. One fresh: an identity skip, which adds no edge unless asked for.
-    None fresh: consumers are linked to the nodes of both.
+    None fresh, or two that differ in shape or layout: consumers are linked to the nodes of both.
     """
     values, shape, tracer = _operands(call), call.shape, call.tracer
     if len(values) < 2:
         return broadcast(values[0], shape) if values else Value(shape)
     a, b = values
-    fresh = [v for v in values if v.fresh is not None and v.shape == shape]
-    if len(fresh) == 2 and a.fresh != b.fresh:
-        if _same_layout(a.terms[0].factors, b.terms[0].factors) and _equal_partitions(call, a, b):
-            assert a.fresh is not None and b.fresh is not None
+    fresh = [v for v in values if v.fresh is not None]
+    if a.fresh is not None and b.fresh is not None:
+        if a.fresh != b.fresh and a.shape == b.shape and _one_layout(call, a, b):
             tracer.merge(a.fresh, b.fresh)
             return a
-    elif len(fresh) == 1:
+    elif fresh and fresh[0].shape == shape:
         skip = b if fresh[0] is a else a
         if tracer.identity_skips:
             identity_layer(tracer, call, fresh[0], broadcast(skip, shape))
@@ -71,9 +70,11 @@ def add(call: Call) -> Value:
     return structural_sum(values, shape)
 
 
-def _equal_partitions(call: Call, a: Value, b: Value) -> bool:
-    pa, pb = (call.tracer.partitions[call.tracer.resolve(v.fresh)] for v in (a, b) if v.fresh is not None)
-    return pa[1:] == pb[1:]
+def _one_layout(call: Call, a: Value, b: Value) -> bool:
+    """Whether two fresh outputs can be one partition: equal shapes, elements in the same order."""
+    tracer = call.tracer
+    pa, pb = (tracer.partitions[tracer.resolve(v.fresh)] for v in (a, b) if v.fresh is not None)
+    return pa[1:] == pb[1:] and _same_layout(a.terms[0].factors, b.terms[0].factors)
 
 
 def multiply(call: Call) -> Value:
