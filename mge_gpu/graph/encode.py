@@ -8,7 +8,7 @@ from torch import nn
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import build_adjacency, build_blocks
 from mge_gpu.graph.geometry import Contribution, contributions
-from mge_gpu.graph.multipartite import MAX_NODES, MultipartiteGraph
+from mge_gpu.graph.multipartite import MultipartiteGraph
 from mge_gpu.graph.rolled import rolled_program
 from mge_gpu.masks import check_masks, check_weight
 from mge_gpu.tracing import Program, trace
@@ -71,8 +71,6 @@ def encode(
     weights = read_weights(program, masks)
     if encoding != "mge":
         program, weights = rolled_program(program, weights, encoding)
-    if program.num_nodes > MAX_NODES:
-        raise GraphError(f"got {program.num_nodes:,} nodes, at most {MAX_NODES:,} fit 32-bit node ids")
     blocks = build_blocks(program.partitions, program.layers, _geometry(program), weights)
     return MultipartiteGraph(
         program.partitions,

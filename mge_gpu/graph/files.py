@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +35,15 @@ def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
         head["blocks"].append({"source": source, "target": target, **scalars})
         arrays |= {f"block.{k}.{f}": v for f, v in block._asdict().items() if isinstance(v, np.ndarray)}
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    where = os.path.dirname(os.path.abspath(path))
+    partial = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
-        handle, partial = tempfile.mkstemp(dir=where, suffix=".part")
         try:
-            with os.fdopen(handle, "wb") as f:
+            with open(partial, "xb") as f:
                 np.savez_compressed(f, **arrays)
             os.replace(partial, path)
         except BaseException:
-            os.unlink(partial)
+            with suppress(OSError):
+                os.unlink(partial)
             raise
     except OSError as error:
         raise GraphError(

@@ -10,14 +10,12 @@ import torch
 from mge_gpu.backends import Backend, get_backend
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
-from mge_gpu.tracing.program import Partition
+from mge_gpu.tracing.program import MAX_NODES, Partition
 
 if TYPE_CHECKING:
     import igraph
     import networkx
     import scipy.sparse
-
-MAX_NODES = 2**31 - 1
 
 
 class MultipartiteGraph:

@@ -10,6 +10,9 @@ import torch
 
 from mge_gpu.tracing.relation import Relation
 
+MAX_NODES = 2**31 - 1
+"""Node ids are 32-bit."""
+
 
 @dataclass(frozen=True)
 class Partition:

@@ -55,7 +55,7 @@ def trace(
     captured = capture(model, [shape])
     _name_shared_weights(model, captured)
     pad = _first_padding(captured, shape) if pad_input else None
-    tracer = Tracer(captured, [shape], pad, identity_skips)
+    tracer = Tracer(captured, [shape], pad, identity_skips, _reads_channels_last(captured))
     result = _run(captured, tracer)
     _warn_unreached(model, captured)
     return tracer.finish(result, shape, model, pad_input)
@@ -98,6 +98,15 @@ def _first_padding(captured: Capture, shape: tuple[int, ...]) -> tuple[int, ...]
         if source in direct and same and _is_elementwise(name):
             direct.add(node)
     return None
+
+
+def _reads_channels_last(captured: Capture) -> bool:
+    """Whether the first layer acts on the last dim, as linear layers on tokens do."""
+    names = (str(n.target) for n in captured.graph.nodes if n.op == "call_function")
+    first = next(
+        (n for n in names if n.startswith(("aten.conv", "aten.linear", "aten.matmul", "aten.mm"))), ""
+    )
+    return bool(first) and not first.startswith("aten.conv")
 
 
 def _is_elementwise(name: str) -> bool:

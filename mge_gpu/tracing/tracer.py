@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.fx import Node
 from mge_gpu.errors import TracingError
 from mge_gpu.masks import prunable_parameters
 from mge_gpu.tracing.capture import Capture, evaluate
-from mge_gpu.tracing.program import Layer, Program, Use, place
+from mge_gpu.tracing.program import MAX_NODES, Layer, Program, Use, place
 from mge_gpu.tracing.relation import outer_sum, reorder
 from mge_gpu.tracing.value import Factor, Term, Value, output_value, reshape
 
@@ -88,6 +89,7 @@ class Tracer:
         shapes: Sequence[tuple[int, ...]],
         pad: tuple[int, ...] | None,
         identity_skips: bool,
+        channels_last: bool = False,
     ) -> None:
         self.capture = capture
         self.identity_skips = identity_skips
@@ -97,12 +99,17 @@ class Tracer:
         self.unread: dict[Node, int] = {}  # partition of a node's tensor if nothing else reads the tensor
         self.env: dict[Node, Any] = {n: Const(n, tuple(n.meta["val"].shape)) for n in capture.tensors}
         for k, (node, shape) in enumerate(zip(capture.inputs, shapes, strict=True)):
-            self.env[node] = self._input(f"input_{k}" if k else "input", shape, pad if k == 0 else None)
+            channel_dim = len(shape) - 1 if channels_last else 0
+            self.env[node] = self._input(
+                f"input_{k}" if k else "input", shape, pad if k == 0 else None, channel_dim
+            )
 
-    def _input(self, name: str, shape: tuple[int, ...], pad: tuple[int, ...] | None) -> Value:
+    def _input(
+        self, name: str, shape: tuple[int, ...], pad: tuple[int, ...] | None, channel_dim: int
+    ) -> Value:
         halo = tuple(pad) if pad else (0,) * (2 * len(shape))
         padded = tuple(n + halo[2 * d] + halo[2 * d + 1] for d, n in enumerate(shape))
-        self.partitions.append((name, padded, 0))
+        self.partitions.append((name, padded, channel_dim))
         whole = output_value(len(self.partitions) - 1, (1, *padded), fresh=False)
         factors = []
         for d, f in enumerate(whole.terms[0].factors):
@@ -159,6 +166,11 @@ class Tracer:
         )
         shape = call.shape
         self.partitions.append((name, shape[1:], channel_dim - 1))
+        if (total := sum(prod(p[1]) for p in self.partitions)) > MAX_NODES:
+            raise call.error(
+                f"{total:,} nodes so far, at most {MAX_NODES:,} fit 32-bit node ids",
+                "trace at a smaller input",
+            )
         self.layers.append(layer)
         return output_value(layer.target, shape)
 
