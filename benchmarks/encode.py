@@ -15,6 +15,7 @@ import argparse
 from functools import partial
 
 import numpy as np
+import torch
 from _measure import fill_bandwidth, machine, median_seconds, peak_rss, write
 
 import mge_gpu
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--out", help="write the JSON here, too")
     args = parser.parse_args()
     shape = (3, 32, 32)
+    torch.manual_seed(0)
     model = getattr(models, args.model)()
     masks = prune(model, "uniform", args.sparsity, seed=0)
     program = mge_gpu.trace(model, shape)

@@ -13,6 +13,7 @@ import igraph
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg as sla
+import torch
 from _measure import machine, median_seconds, peak_rss, write
 
 import mge_gpu
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--out", help="write the JSON here, too")
     args = parser.parse_args()
     shape = (3, 32, 32)
+    torch.manual_seed(0)
     model = getattr(models, args.model)()
     graph = mge_gpu.encode(model, shape, masks=prune(model, "uniform", args.sparsity, seed=0))
     mine = ours(graph, args.repeats)

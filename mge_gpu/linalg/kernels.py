@@ -9,7 +9,7 @@ import numpy as np
 
 from mge_gpu.backends.cpu.threads import num_threads, run
 
-PIECE = 1 << 12  # elements that stay in cache while all vectors of a basis pass over them
+PIECE = 1 << 11  # elements that stay in cache while all vectors of a basis pass over them
 SERIAL = 1 << 15  # shorter vectors are not worth a second thread
 
 _sum = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})

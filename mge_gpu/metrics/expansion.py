@@ -48,7 +48,9 @@ def spectral_gap(w: Workspace) -> Measured:
     colour = two_colours(w)
     if colour is None:
         apply = w.backend.operator(w.blocks, w.blocks, single=True)
-        values, info = extreme_eigenvalues(_rows(apply), w.graph.num_nodes, 3, tol=TOLERANCE, seed=w.seed)
+        values, info = extreme_eigenvalues(
+            _rows(apply), w.graph.num_nodes, 3, tol=TOLERANCE, seed=w.seed, dtype=np.float32
+        )
         magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
         return Measured(magnitude[0] - magnitude[2], _note(info, "the adjacency"))
     sizes = [p.size for p in w.graph.partitions]
@@ -75,6 +77,7 @@ def spectral_gap(w: Workspace) -> Measured:
         2,
         tol=TOLERANCE,
         seed=w.seed,
+        dtype=np.float32,
     )
     sigma = sorted(values.tolist(), reverse=True) + [0.0] * 2
     return Measured(sigma[0] - sigma[1], _note(info, "half of the two-coloured adjacency"))

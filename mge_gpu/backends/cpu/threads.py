@@ -1,8 +1,9 @@
 """Ranges of work on all cores; the numba kernels release the GIL."""
 
+import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,37 @@ def num_threads() -> int:
     return max(1, min(available, int(os.environ.get("NUMBA_NUM_THREADS", available))))
 
 
+_pools: dict[int, ThreadPoolExecutor] = {}  # by number of threads; a fork takes none of them along
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)
+
+
 def run(task: Callable[[int], Any], count: int) -> list[Any]:
-    """``task(0) .. task(count - 1)`` on all cores; results in order."""
-    workers = min(num_threads(), count)
-    if workers <= 1:
+    """``task(0) .. task(count - 1)`` on all cores, this thread among them; results in order.
+
+    Threads are kept between calls: starting them takes longer than a small product.
+    """
+    helpers = min(num_threads(), count) - 1
+    if helpers < 1:
         return [task(k) for k in range(count)]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(task, range(count)))
+    results: list[Any] = [None] * count
+    numbers = itertools.count()
+
+    def work() -> None:
+        while (k := next(numbers)) < count:
+            results[k] = task(k)
+
+    if helpers not in _pools:
+        _pools[helpers] = ThreadPoolExecutor(helpers, "mge_gpu")
+    waiting = [_pools[helpers].submit(work) for _ in range(helpers)]
+    try:
+        work()
+    finally:
+        running = [f for f in waiting if not f.cancel()]
+        wait(running)
+    for future in running:
+        future.result()
+    return results
 
 
 def balanced(cost: np.ndarray, parts: int) -> np.ndarray:
