@@ -7,6 +7,7 @@ import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cpu import compress
+from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.geometry import Contribution
 from mge_gpu.graph.positions import Classes, PositionMap, join
@@ -72,13 +73,15 @@ def build_blocks(
     for part in parts:
         grouped.setdefault((part.source, part.target), []).append(part)
     shared: dict[tuple[int, ...], PositionMap] = {}
+    lists = run(lambda k: nonzeros(parts[k], layers[parts[k].layer], weights[parts[k].layer]), len(parts))
+    entries = {id(part): found for part, found in zip(parts, lists, strict=True)}
     out = []
     for (source, target), members in grouped.items():
         ids = tuple(id(p.positions) for p in members)
         if ids not in shared:
             shared[ids] = join([p.positions for p in members])
         positions = shared[ids]
-        found = [nonzeros(p, layers[p.layer], weights[p.layer]) for p in members]
+        found = [entries.pop(id(p)) for p in members]
         shift = np.cumsum([0] + [p.positions.taps for p in members])
         for k, (_, _, tap, _) in enumerate(found):
             tap += np.int32(shift[k])
@@ -98,11 +101,14 @@ def build_blocks(
             t.channel_stride,
             t.position_stride,
             t.positions,
-            *columns,
-            run_ptr=run_ptr,
-            runs=runs * steps,
-            pair_count=np.diff(positions.ptr),
-            overlaps=positions.by_target.repeats,
+            columns[0],
+            columns[1],
+            columns[2],
+            columns[3],
+            run_ptr,
+            runs * steps,
+            np.diff(positions.ptr),
+            positions.by_target.repeats,
         )
         out.append((source, target, block, positions))
     return out
@@ -112,17 +118,18 @@ def build_adjacency(
     partitions: Sequence[Partition], blocks: Sequence[tuple[int, int, Block, PositionMap]]
 ) -> Adjacency:
     """The compressed adjacency of all blocks, both directions."""
-    arcs: list[tuple[int, int, int, np.ndarray, np.ndarray, Classes, Partition]] = []
-    for source, target, block, positions in blocks:
+
+    def both_ways(k: int) -> list[tuple[int, int, int, np.ndarray, np.ndarray, Classes, Partition]]:
+        source, target, b, positions = blocks[k]
         s, t = partitions[source], partitions[target]
-        rows = _rows(
-            block.source_channel, block.target_channel, block.tap, positions.by_source, s, t, block.overlaps
-        )
-        arcs.append((source, 0, target, *rows, positions.by_source, t))
-        rows = _rows(
-            block.target_channel, block.source_channel, block.tap, positions.by_target, t, s, block.overlaps
-        )
-        arcs.append((target, 1, source, *rows, positions.by_target, s))
+        out = _rows(b.source_channel, b.target_channel, b.tap, positions.by_source, s, t, b.overlaps)
+        back = _rows(b.target_channel, b.source_channel, b.tap, positions.by_target, t, s, b.overlaps)
+        return [
+            (source, 0, target, *out, positions.by_source, t),
+            (target, 1, source, *back, positions.by_target, s),
+        ]
+
+    arcs = [arc for pair in run(both_ways, len(blocks)) for arc in pair]
     arcs.sort(key=lambda a: (a[0], a[1], a[2]))
     owner = np.array([a[0] for a in arcs], np.int64)
     inward = np.array([a[1] for a in arcs], np.int64)

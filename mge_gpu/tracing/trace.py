@@ -12,6 +12,7 @@ from torch.fx.node import map_arg
 from mge_gpu.errors import MGEError, TracingError, TracingWarning, UnsupportedOpError
 from mge_gpu.masks import prunable_parameters
 from mge_gpu.tracing.capture import Capture, capture
+from mge_gpu.tracing.first_layer import first_padding, reads_channels_last
 from mge_gpu.tracing.ops import lookup
 from mge_gpu.tracing.program import Program
 from mge_gpu.tracing.tracer import Call, Const, Tracer, module_path
@@ -54,66 +55,11 @@ def trace(
         raise TracingError(f"got input shape {input_shape!r}, expected positive sizes such as (3, 224, 224)")
     captured = capture(model, [shape])
     _name_shared_weights(model, captured)
-    pad = _first_padding(captured, shape) if pad_input else None
-    tracer = Tracer(captured, [shape], pad, identity_skips, _reads_channels_last(captured))
+    pad = first_padding(captured, shape) if pad_input else None
+    tracer = Tracer(captured, [shape], pad, identity_skips, reads_channels_last(captured))
     result = _run(captured, tracer)
     _warn_unreached(model, captured)
     return tracer.finish(result, shape, model, pad_input)
-
-
-def _first_padding(captured: Capture, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Zero padding (before, after, a dim) of the first layer, if that is a convolution on the input."""
-    direct = set(captured.inputs[:1])
-    for node in captured.graph.nodes:
-        if node.op != "call_function":
-            continue
-        name = str(node.target)
-        source = node.args[0] if node.args else None
-        if name.startswith("aten.conv") and "transpose" not in name:
-            if source not in direct or len(shape) < 2:
-                return None
-            kernel = node.args[1].meta["val"].shape[2:]
-            given = node.args[4] if len(node.args) > 4 else node.kwargs.get("padding", 0)
-            dilation = node.args[5] if len(node.args) > 5 else node.kwargs.get("dilation", 1)
-            rank = len(kernel)
-            halo = [0, 0]
-            for axis, k in enumerate(kernel):
-                d = dilation if isinstance(dilation, int) else dilation[axis % len(dilation)]
-                if given == "same":
-                    total = d * (k - 1)
-                    halo += [total // 2, total - total // 2]
-                else:
-                    p = (
-                        0
-                        if given == "valid"
-                        else given
-                        if isinstance(given, int)
-                        else given[axis % len(given)]
-                    )
-                    halo += [p, p]
-            return tuple(halo) if len(halo) == 2 * len(shape) and rank and any(halo) else None
-        if name.startswith("aten.linear"):
-            return None
-        same = getattr(node.meta.get("val"), "shape", None) == (1, *shape)
-        if source in direct and same and _is_elementwise(name):
-            direct.add(node)
-    return None
-
-
-def _reads_channels_last(captured: Capture) -> bool:
-    """Whether the first layer acts on the last dim, as linear layers on tokens do."""
-    names = (str(n.target) for n in captured.graph.nodes if n.op == "call_function")
-    first = next(
-        (n for n in names if n.startswith(("aten.conv", "aten.linear", "aten.matmul", "aten.mm"))), ""
-    )
-    return bool(first) and not first.startswith("aten.conv")
-
-
-def _is_elementwise(name: str) -> bool:
-    from mge_gpu.tracing.handlers import sums
-
-    handler = lookup(name)
-    return handler in (sums.passes, sums.add, sums.multiply)
 
 
 def _run(captured: Capture, tracer: Tracer) -> list[Value]:

@@ -1,7 +1,8 @@
 """Parametric layers: convolutions, transposed convolutions, linear layers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -35,21 +36,23 @@ def _transposed_axis(n: int, out: int, k: int, stride: int, before: int, dilatio
     return np.where((at >= 0) & (at % stride == 0) & (at // stride < n), at // stride, -1)
 
 
-def _same(k: int, dilation: int) -> int:
-    """Zeros that padding='same' puts in front (torch puts the odd one behind)."""
-    return dilation * (k - 1) // 2
+def zero_padding(
+    args: Sequence[Any], kwargs: Mapping[str, Any], kernel: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Zeros (before, after) on each axis of aten.conv{1,2,3}d, whose padding is numbers or a word."""
+    given = args[4] if len(args) > 4 else kwargs.get("padding", 0)
+    dilation = _tuple(args[5] if len(args) > 5 else kwargs.get("dilation", 1), len(kernel))
+    if given == "same":  # torch puts the odd zero behind
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return [(n // 2, n - n // 2) for n in total]
+    return [(p, p) for p in _tuple(0 if given == "valid" else given, len(kernel))]
 
 
 def convolution(call: Call) -> Value:
     """aten.conv{1,2,3}d: input, weight, bias, stride, padding (numbers or a word), dilation, groups."""
-    rank = len(call.args[1].shape) - 2
-    words = call.arg(4, "padding", 0)
-    stride, dilation = (_tuple(call.arg(i, n, 1), rank) for i, n in ((3, "stride"), (5, "dilation")))
     kernel = call.args[1].shape[2:]
-    if words == "same":
-        padding = tuple(_same(k, d) for k, d in zip(kernel, dilation, strict=True))
-    else:
-        padding = _tuple(0 if words == "valid" else words, rank)
+    stride, dilation = (_tuple(call.arg(i, n, 1), len(kernel)) for i, n in ((3, "stride"), (5, "dilation")))
+    padding = [before for before, _ in zero_padding(call.args, call.kwargs, kernel)]
     return _conv(call, stride, padding, dilation, call.arg(6, "groups", 1), transposed=False)
 
 
