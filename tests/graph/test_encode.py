@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mge_gpu
-from mge_gpu.errors import GraphError, MaskError, MGEError
+from mge_gpu.errors import GraphError, TracingError, MaskError, MGEError
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.masks import apply_masks
 from tests.graphs import DenseNet, encoded, random_masks
@@ -168,7 +168,7 @@ def test_input_shape_missing_or_other() -> None:
 
 
 def test_too_many_nodes_for_32_bits() -> None:
-    with pytest.raises(GraphError, match=r"at most 2,147,483,647 fit"):
+    with pytest.raises(TracingError, match=r"at most 2,147,483,647 fit"):
         mge_gpu.encode(nn.Conv2d(1, 40_000, 1), (1, 256, 256))
 
 
