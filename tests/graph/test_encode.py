@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mge_gpu
-from mge_gpu.errors import GraphError, TracingError, MaskError, MGEError
+from mge_gpu.errors import GraphError, MaskError, MGEError, TracingError
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.masks import apply_masks
 from tests.graphs import DenseNet, encoded, random_masks
