@@ -61,16 +61,24 @@ def machine() -> dict[str, Any]:
     }
 
 
-def fill_bandwidth(size: int) -> dict[str, float]:
-    """Bytes a second of filling ``size`` bytes: ready memory, and memory fresh from the system."""
-    ready = np.empty(size // 8)
+def beside(call: Callable[[], Any], reference: Callable[[], Any], repeats: int = 9) -> dict[str, float]:
+    """Median seconds of two calls made in turn, and the median over the pairs of reference / call.
 
-    def fresh() -> None:
-        np.full(size // 8, 1.0)
-
+    In turn, since the speed of a shared machine drifts: the ratio of each pair does not.
+    """
+    call(), reference()
+    pairs = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        call()
+        middle = time.perf_counter()
+        reference()
+        pairs.append((middle - begin, time.perf_counter() - middle))
     return {
-        "fill_ready": size / median_seconds(lambda: ready.fill(1.0)),
-        "fill_fresh": size / median_seconds(fresh),
+        "seconds": statistics.median(a for a, _ in pairs),
+        "reference_seconds": statistics.median(b for _, b in pairs),
+        "share": statistics.median(b / a for a, b in pairs),
+        "smallest_share": min(b / a for a, b in pairs),
     }
 
 

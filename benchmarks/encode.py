@@ -12,11 +12,10 @@ fill that it can be compared with in this run:
 """
 
 import argparse
-from functools import partial
 
 import numpy as np
 import torch
-from _measure import fill_bandwidth, machine, median_seconds, peak_rss, write
+from _measure import beside, machine, peak_rss, write
 
 import mge_gpu
 from mge_gpu import models
@@ -40,7 +39,6 @@ def main() -> None:
     edges = graph.num_edges
     size = 20 * edges
     before = peak_rss()
-    fill = fill_bandwidth(size)
     blocks = [b for _, _, b in graph.blocks]
     counts = [int(b.pair_count[b.tap].sum()) for b in blocks]
 
@@ -50,11 +48,19 @@ def main() -> None:
             block_coo(block, *(x[at : at + n] for x in ready))
             at += n
 
-    seconds = {"write": median_seconds(partial(rewrite, [x.numpy() for x in graph.coo()]))}
-    seconds["coo"] = median_seconds(graph.coo)
-    seconds["masks to COO"] = median_seconds(lambda: mge_gpu.encode(program, masks=masks).coo())
-    seconds["model to COO"] = median_seconds(lambda: mge_gpu.encode(model, shape, masks=masks).coo())
-    against = {"write": "fill_ready"}
+    def fresh() -> None:
+        np.full(size // 8, 1.0)
+
+    ready, filled = [x.numpy() for x in graph.coo()], np.empty(size // 8)
+    figures = {"write": beside(lambda: rewrite(ready), lambda: filled.fill(1.0))}
+    ready, filled = [], np.empty(0)
+    figures["coo"] = beside(graph.coo, fresh)
+    figures["masks to COO"] = beside(lambda: mge_gpu.encode(program, masks=masks).coo(), fresh)
+    figures["model to COO"] = beside(lambda: mge_gpu.encode(model, shape, masks=masks).coo(), fresh)
+    for figure in figures.values():
+        figure["edges_per_second"] = edges / figure["seconds"]
+        figure["bytes_per_second"] = size / figure["seconds"]
+        figure["fill_bytes_per_second"] = size / figure["reference_seconds"]
     write(
         {
             "benchmark": "encode",
@@ -63,10 +69,7 @@ def main() -> None:
             "edges": edges,
             "coo_bytes": size,
             "compressed_bytes": graph.adjacency.nbytes,
-            "fill_bytes_per_second": fill,
-            "seconds": seconds,
-            "edges_per_second": {k: edges / s for k, s in seconds.items()},
-            "share_of_fill": {k: size / s / fill[against.get(k, "fill_fresh")] for k, s in seconds.items()},
+            "figures": figures,
             "peak_rss_bytes": {"before COO": before, "with COO": peak_rss()},
             "machine": machine(),
         },
