@@ -1,4 +1,4 @@
-"""GPU-accelerated graph analytics for sparse neural networks.
+"""Graph analytics for sparse neural networks.
 
 A pruned network is a graph. `encode` builds its Multipartite Graph Encoding, `topometrics` measures
 the graph, `prune` makes masks and `rank` orders pruning methods by what the topology says of them.

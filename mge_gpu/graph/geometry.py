@@ -51,12 +51,7 @@ def _decode(offsets: np.ndarray, partition: Partition) -> tuple[np.ndarray, np.n
     """Offsets within a partition as (channel, position)."""
     if partition.channel_dim == 0:
         return offsets // partition.positions, offsets % partition.positions
-    return _last_or_middle(offsets, partition)
-
-
-def _last_or_middle(offsets: np.ndarray, partition: Partition) -> tuple[np.ndarray, np.ndarray]:
-    inner = prod(partition.shape[partition.channel_dim + 1 :])
-    if inner != 1:
+    if prod(partition.shape[partition.channel_dim + 1 :]) != 1:
         raise GraphError(
             f"partition {partition.name!r} of shape {partition.shape} has its channels in the middle (dim "
             f"{partition.channel_dim}); they must come first or last"

@@ -72,18 +72,3 @@ def neighbour_sums(g: Adjacency, x: np.ndarray, start: int, stop: int, out: np.n
             for j in range(g.row_ptr[r], g.row_ptr[r + 1]):
                 total += x[a + g.shifts[j]]
         out[v] = total
-
-
-@jit
-def neighbours(g: Adjacency, v: int, out: np.ndarray) -> int:
-    """Write all neighbours of v, out-neighbours first; returns how many."""
-    p = partition_of(g, v)
-    c, x = place_of(g, p, v)
-    n = 0
-    for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
-        r = row_of(g, arc, c, x)
-        a = g.anchor[g.arc_position[arc] + x]
-        for j in range(g.row_ptr[r], g.row_ptr[r + 1]):
-            out[n] = a + g.shifts[j]
-            n += 1
-    return n

@@ -116,17 +116,7 @@ def _with_halo(call: Call, value: Value) -> Value:
 
 def linear(call: Call) -> Value:
     """aten.linear: input (..., C_in), weight (C_out, C_in), bias. Acts on each token by itself."""
-    value = call.value()
-    return call.tracer.add_layer(
-        call,
-        value,
-        call.args[1],
-        kind="linear",
-        channel_dim=len(value.shape) - 1,
-        groups=1,
-        transposed=False,
-        taps=identity_taps(prod(value.shape[1:-1])),
-    )
+    return _per_token(call, call.value(), call.args[1], transposed=False)
 
 
 def matmul(call: Call) -> Value:
@@ -137,6 +127,10 @@ def matmul(call: Call) -> Value:
             "a product of two tensors that both depend on the input (attention) has no handler",
             f"register one with mge_gpu.tracing.register_handler({call.op!r}, handler)",
         )
+    return _per_token(call, value, weight, transposed=True)
+
+
+def _per_token(call: Call, value: Value, weight: Any, transposed: bool) -> Value:
     return call.tracer.add_layer(
         call,
         value,
@@ -144,7 +138,7 @@ def matmul(call: Call) -> Value:
         kind="linear",
         channel_dim=len(value.shape) - 1,
         groups=1,
-        transposed=True,
+        transposed=transposed,
         taps=identity_taps(prod(value.shape[1:-1])),
     )
 
