@@ -58,12 +58,14 @@ class Use:
     """One term of a layer's input: how the layer's weights meet the nodes of one partition.
 
     ``channels`` maps the input channels of the weight to offsets in the source partition,
-    ``positions`` the positions of the input; their offsets add up to a node.
+    ``positions`` the positions of the input; their offsets add up to a node. Where a layout ties them
+    together, ``table`` maps (input channel, input position), in C order, to offsets instead.
     """
 
     source: int
     channels: Relation
     positions: Relation
+    table: Relation | None = None
 
 
 @dataclass(frozen=True)

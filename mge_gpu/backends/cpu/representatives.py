@@ -7,7 +7,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, node_positions
 from mge_gpu.backends.cpu.compress import jit
-from mge_gpu.backends.cpu.neighbours import place_of, row_of
+from mge_gpu.backends.cpu.neighbours import place_of, spot
 
 
 class Representatives(NamedTuple):
@@ -21,16 +21,17 @@ class Representatives(NamedTuple):
 def _reached_positions(
     g: Adjacency, p: int, arc: int, channels: int, first: np.ndarray, reached: np.ndarray
 ) -> None:
-    """Mark reached[class, position - anchor position] for all shifts of an arc."""
+    """Mark reached[class, position - anchor position] for all neighbours along an arc."""
     other = g.arc_other[arc]
     for k in range(g.arc_classes[arc]):
-        a = g.anchor[g.arc_position[arc] + first[k]]
+        a = np.int64(g.anchor[g.arc_position[arc] + first[k]])
         _, base = place_of(g, other, a)
         for c in range(channels):
-            r = row_of(g, arc, c, first[k])
-            for j in range(g.row_ptr[r], g.row_ptr[r + 1]):
-                _, x = place_of(g, other, a + g.shifts[j])
-                reached[k, x - base] = True
+            _, row = spot(g, arc, c, first[k], 0)
+            for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
+                for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
+                    _, x = place_of(g, other, a + g.span[m] + g.shifts[j])
+                    reached[k, x - base] = True
 
 
 @numba.njit(inline="always")
@@ -87,37 +88,35 @@ def _signatures(
         code[x, 0], code[x, 1] = h, i
 
 
+def _irregular(g: Adjacency) -> np.ndarray:
+    """(P,) bool: partitions with a flat arc, or next to one: their nodes stand for themselves only."""
+    n = len(g.divisor)
+    flat = np.array([g.arc_flat[g.arc_ptr[p] : g.arc_ptr[p + 1]].any() for p in range(n)], np.bool_)
+    near = np.array([flat[g.arc_other[g.arc_ptr[p] : g.arc_ptr[p + 1]]].any() for p in range(n)], np.bool_)
+    return flat | near
+
+
 def representatives(g: Adjacency, outward: bool) -> Representatives:
     """One node a channel and class of positions with the same two-step neighbourhood up to a shift.
 
     With ``outward`` along directed edges, else in the undirected graph.
     """
-    arcs = len(g.arc_other)
-    reach_at = np.zeros(arcs + 1, np.int64)
-    reach_at[1:] = np.cumsum(g.arc_classes)
-    lengths, values = [], []
-    for p in range(len(g.divisor)):
-        channels, positions = node_positions(g, p)
-        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
-            classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
-            first = np.zeros(g.arc_classes[arc], np.int64)
-            first[classes[::-1]] = np.arange(positions)[::-1]
-            reached = np.zeros((len(first), node_positions(g, g.arc_other[arc])[1]), np.bool_)
-            _reached_positions(g, p, arc, channels, first, reached)
-            lengths.append(reached.sum(1))
-            values.append(np.nonzero(reached)[1])
+    irregular = _irregular(g)
     empty = [np.zeros(0, np.int64)]
-    reach_ptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths or empty))]).astype(np.int64)
-    reach = np.concatenate(values or empty)
+    reach = _reach(g, irregular)
     nodes, counts = [], []
     for p in range(len(g.divisor)):
         channels, positions = node_positions(g, p)
         if not channels * positions:
             continue
+        if irregular[p]:
+            nodes.append(np.arange(g.offset[p], g.offset[p + 1]))
+            counts.append(np.ones(len(nodes[-1]), np.int64))
+            continue
         first_fast = bool(g.channel_first[p])
         stride = 1 if first_fast else channels
         code = np.empty((positions, 2), np.uint64)
-        _signatures(g, p, positions, stride, outward, reach_at, reach_ptr, reach, code)
+        _signatures(g, p, positions, stride, outward, *reach, code)
         _, at, count = np.unique(code, axis=0, return_index=True, return_counts=True)
         channel_stride = positions if first_fast else 1
         nodes.append(
@@ -125,3 +124,25 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
         )
         counts.append(np.tile(count, channels))
     return Representatives(np.concatenate(nodes or empty), np.concatenate(counts or empty))
+
+
+def _reach(g: Adjacency, irregular: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions that each class of each arc reaches: (first row of each arc, row pointers, positions)."""
+    start = np.zeros(len(g.arc_other) + 1, np.int64)
+    start[1:] = np.cumsum(g.arc_classes)
+    lengths, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for p in range(len(g.divisor)):
+        channels, positions = node_positions(g, p)
+        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
+            if irregular[p]:
+                lengths.append(np.zeros(g.arc_classes[arc], np.int64))
+                continue
+            classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
+            first = np.zeros(g.arc_classes[arc], np.int64)
+            first[classes[::-1]] = np.arange(positions)[::-1]
+            reached = np.zeros((len(first), node_positions(g, g.arc_other[arc])[1]), np.bool_)
+            _reached_positions(g, p, arc, channels, first, reached)
+            lengths.append(reached.sum(1))
+            values.append(np.nonzero(reached)[1])
+    ptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    return start, ptr, np.concatenate(values)
