@@ -58,17 +58,51 @@ def _two_hop(
 
 
 @jit
+def _hub_path_counts(
+    g: Adjacency, first: int, last: int, directed: bool, fired: np.ndarray, out: np.ndarray
+) -> None:
+    """Steps on from the neighbours of each hub, each further hub walked once. ``fired`` (H,) is of -1."""
+    for k in range(first, last):
+        arc, row = g.hub_arc[k], g.hub_list[k]
+        q = g.arc_other[arc]
+        end = g.arc_mid[q] if directed else g.arc_ptr[q + 1]
+        n = 0
+        for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
+            a = np.int64(g.hub_anchor[k]) + g.span[m]
+            for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
+                u = a + g.shifts[j]
+                n += 1
+                d, y = place_of(g, q, u)
+                for further in range(g.arc_ptr[q], end):
+                    to, near = spot(g, further, d, y, u - g.offset[q])
+                    h = g.list_hub[near]
+                    if h >= 0:
+                        h += g.position_group[to]
+                        if fired[h] == k:
+                            continue
+                        fired[h] = k
+                    n += (g.list_ptr[near + 1] - g.list_ptr[near]) * (
+                        g.span_ptr[further + 1] - g.span_ptr[further]
+                    )
+        out[k] = n
+
+
+@jit
 def _path_counts(
     g: Adjacency,
     owner: np.ndarray,
     node: np.ndarray,
     directed: bool,
+    shared: np.ndarray,
     fired: np.ndarray,
     cost: np.ndarray,
     first: int,
     last: int,
 ) -> None:
-    """Steps of all two-step walks from each node, each hub walked once. ``fired`` (H,) is of -1."""
+    """About the steps of the walks from each node: all hubs of one neighbour list are walked once.
+
+    ``shared`` is what `_hub_path_counts` found, ``fired`` (H,) is of -1.
+    """
     for k in range(first, last):
         v, p = node[k], owner[k]
         c, x = place_of(g, p, v)
@@ -76,12 +110,16 @@ def _path_counts(
         n = 1
         for arc in range(g.arc_ptr[p], stop):
             at, row = spot(g, arc, c, x, v - g.offset[p])
+            if g.list_hub[row] >= 0:
+                n += shared[g.list_hub[row] + g.position_group[at]]
+                continue
             q = g.arc_other[arc]
             end = g.arc_mid[q] if directed else g.arc_ptr[q + 1]
             for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
                 a = np.int64(g.anchor[at]) + g.span[m]
                 for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
                     u = a + g.shifts[j]
+                    n += 1
                     d, y = place_of(g, q, u)
                     for further in range(g.arc_ptr[q], end):
                         to, near = spot(g, further, d, y, u - g.offset[q])
@@ -226,20 +264,23 @@ def owners(g: Adjacency, nodes: np.ndarray) -> np.ndarray:
 def path_counts(
     g: Adjacency, nodes: np.ndarray, degree: np.ndarray, outdeg: np.ndarray, directed: bool
 ) -> np.ndarray:
-    """Steps that two-step walks from each node take plus one, (R,) int64: the cost of the counts below."""
+    """About the steps that the counts below take from each node, (R,) int64, at least 1."""
     owner = owners(g, nodes)
     cost = np.empty(len(nodes), np.int64)
-    cuts = balanced(np.ones(len(cost)), 4 * num_threads())
+    parts = 4 * num_threads()
+    cuts = balanced(np.ones(len(cost)), parts)
+    if not g.num_hubs:
+        ends = outdeg if directed else degree
+        run(lambda k: _plain_path_counts(g, owner, nodes, ends, directed, cost, cuts[k], cuts[k + 1]), parts)
+        return cost
+    shared = np.empty(g.num_hubs, np.int64)
+    hubs = balanced(np.ones(len(shared)), parts)
 
-    def task(k: int) -> None:
-        if g.num_hubs:
-            fired = np.full(g.num_hubs, -1, np.int64)
-            _path_counts(g, owner, nodes, directed, fired, cost, cuts[k], cuts[k + 1])
-        else:
-            ends = outdeg if directed else degree
-            _plain_path_counts(g, owner, nodes, ends, directed, cost, cuts[k], cuts[k + 1])
+    def fresh() -> np.ndarray:
+        return np.full(g.num_hubs, -1, np.int64)
 
-    run(task, len(cuts) - 1)
+    run(lambda k: _hub_path_counts(g, hubs[k], hubs[k + 1], directed, fresh(), shared), parts)
+    run(lambda k: _path_counts(g, owner, nodes, directed, shared, fresh(), cost, cuts[k], cuts[k + 1]), parts)
     return cost
 
 

@@ -165,7 +165,7 @@ def _alone(
     while 0 < n <= limit:
         n, more = _round(g, frontier[:n], low, high, k, top, gone, touched, degree, reached, risen[entered:])
         entered += more
-        frontier[:n] = reached[:n]
+        frontier[:n] = np.sort(reached[:n])
     return n, entered
 
 
@@ -198,7 +198,7 @@ class _Peeling:
             )  # fmt: skip
             self._keep(self.risen[:entered])
             return n
-        going = self.frontier[:n].copy()
+        going = np.sort(self.frontier[:n])
         counts = run(
             lambda t: _round(
                 g, going, *self.ranges[t], k, top, self.gone[t], self.touched[t],

@@ -16,6 +16,9 @@ from mge_gpu.backends.cpu.threads import num_threads, run
 SMALL = 1 << 14
 """Nodes of a partition below which one thread is enough."""
 
+TRIES = 16
+"""Roots that are tried before what is left is searched by one thread."""
+
 UNSEEN, ROOT = -2, -1
 
 
@@ -249,11 +252,12 @@ def forest(g: Adjacency, degree: np.ndarray, without: np.ndarray | None = None) 
     other = np.zeros(0, np.int32) if without is None else without
     search = _Search(g, other, level, parent)
     left = int((level == UNSEEN).sum())
-    while left > SMALL:  # the largest trees level by level
-        search.from_root(int(np.argmax(np.where(level == UNSEEN, degree, 0))))
-        now = int((level == UNSEEN).sum())
-        if left - now < left // 8:
+    for _ in range(
+        TRIES
+    ):  # the largest trees level by level; a root may have lost all its edges to ``without``
+        if left <= SMALL:
             break
-        left = now
-    _rest(g, other, np.empty(left if left else 1, np.int32), level, parent)
+        search.from_root(int(np.argmax(np.where(level == UNSEEN, degree, 0))))
+        left = int((level == UNSEEN).sum())
+    _rest(g, other, np.empty(max(left, 1), np.int32), level, parent)
     return parent
