@@ -74,16 +74,20 @@ def test_ranking_stops(model: nn.Module, ctrl_c: None) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals and signals between processes")
-def test_ctrl_c_in_the_middle_of_a_long_kernel() -> None:
-    """Exact motifs of a dense CONV-6 take many minutes; the command ends at once and prints the rest."""
+def test_ctrl_c_in_the_middle_of_a_long_kernel(tmp_path: Path) -> None:
+    """Exact motifs of wide dense layers take minutes; the command ends at once and prints the rest."""
     import pty
 
+    layers = ", ".join(["nn.Linear(2000, 2000)"] * 3)
+    (tmp_path / "wide_net.py").write_text(
+        f"from torch import nn\ndef net():\n    return nn.Sequential({layers})\n"
+    )
     terminal, stderr = pty.openpty()
-    command = [sys.executable, "-m", "mge_gpu", "analyze", "mge:conv6", "--input", "3x32x32"]
+    command = [sys.executable, "-m", "mge_gpu", "analyze", "wide_net:net", "--input", "2000"]
     command += ["--metrics", "cheap,motifs", "--exact", "--json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True, cwd=ROOT
+        command, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True, cwd=tmp_path
     )
     os.close(stderr)
     try:
