@@ -14,10 +14,11 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 
 import mge_gpu
+from mge_gpu.backends import Backend
 from mge_gpu.errors import MetricError
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.metrics import METRIC_KEYS, METRICS, Measured, Workspace, metric
-from mge_gpu.metrics.base import exact_sum
+from mge_gpu.metrics.base import CHEAP, exact_sum
 from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
 from tests.oracles.metrics import brute_force_motifs, reference_metrics
 from tests.oracles.networks import Case
@@ -341,18 +342,34 @@ def test_report_says_how_and_how_long(model: nn.Module) -> None:
     assert all(report.how().values()) and min(report.seconds.values()) >= 0
 
 
-def test_some_metrics_in_the_order_asked_for(model: nn.Module) -> None:
+def test_some_metrics_reported_in_the_order_asked_for(model: nn.Module) -> None:
     asked = ["k_core", "edges", "k_core"]
     texts: list[tuple[str, float | None]] = []
     report = mge_gpu.topometrics(model, (1, 8, 8), metrics=asked, progress=lambda *a: texts.append(a))
     assert list(report) == ["k_core", "edges"]
-    assert texts == [("k_core", 0.0), ("edges", 0.5), ("done", 1.0)]
+    assert texts == [("edges", 0.0), ("k_core", 0.5), ("done", 1.0)]  # cheap first
     assert list(mge_gpu.topometrics(model, (1, 8, 8), metrics="edges")) == ["edges"]
     assert "nodes" not in report and report.normalized()["k-core"] == report["k_core"] / report["edges"]
 
 
+def test_cheap_metrics_take_no_pass_over_the_edges(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = mge_gpu.topometrics(model, (1, 8, 8))
+    graph = mge_gpu.encode(model, (1, 8, 8))
+    for name in vars(Backend):
+        if not name.startswith("_") and name not in ("name", "num_edges", "degrees", "total_weight"):
+            monkeypatch.setattr(f"mge_gpu.backends.cpu.CpuBackend.{name}", None)
+    cheap = mge_gpu.topometrics(graph, metrics="cheap")
+    assert list(cheap) == [k for k in METRIC_KEYS if k in CHEAP] and len(cheap) == 9
+    assert dict(cheap) == {key: complete[key] for key in cheap}
+    assert list(mge_gpu.topometrics(graph, metrics=["cheap", "strength"])) == list(cheap)
+    with pytest.raises(TypeError):  # the others do take one
+        mge_gpu.topometrics(graph, metrics=["cheap", "components"])
+
+
 def test_unknown_metric(model: nn.Module) -> None:
-    with pytest.raises(MetricError, match=r"'sinks'.*expected some of nodes, edges, sink_nodes"):
+    with pytest.raises(
+        MetricError, match=r"'sinks'.*expected all, cheap or some of nodes, edges, sink_nodes"
+    ):
         mge_gpu.topometrics(model, (1, 8, 8), metrics=["edges", "sinks"])
 
 

@@ -1,6 +1,6 @@
 """`CpuBackend`: the primitives of `mge_gpu.backends.Backend` in numba."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,6 +25,12 @@ class CpuBackend:
     def coo(self, blocks: Sequence[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every edge once: source int64, target int64, weight float32, block by block."""
         return coo.coo(list(blocks))
+
+    def coo_chunks(
+        self, blocks: Sequence[Block], limit: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The edges of `coo` in pieces of at most ``limit``, each edge once."""
+        return coo.coo_chunks(list(blocks), limit)
 
     def total_weight(self, blocks: Sequence[Block]) -> float:
         """Sum of all edge weights."""
