@@ -106,9 +106,6 @@ def read_weights(
         if layer.weight is None:
             out[index] = None
             continue
-        weight = layer.weight().detach()
-        check_weight(layer.weight_name, weight)
-        if layer.weight_name in checked:
-            weight = weight * checked[layer.weight_name].to(weight.device, weight.dtype)
-        out[index] = weight
+        out[index] = layer.weight(checked)
+        check_weight(layer.weight_name, out[index])
     return out
