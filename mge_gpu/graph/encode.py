@@ -106,6 +106,7 @@ def read_weights(
         if layer.weight is None:
             out[index] = None
             continue
-        out[index] = layer.weight(checked)
-        check_weight(layer.weight_name, out[index])
+        weight = layer.weight(checked)
+        check_weight(layer.weight_name, weight)
+        out[index] = weight
     return out

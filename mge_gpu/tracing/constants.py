@@ -97,11 +97,12 @@ class Constants:
         if node.op != "call_function":
             raise TracingError(f"{node.name} depends on the network's input; a constant was expected")
         make = creates(node)
-        args, kwargs = (
-            map_arg(x, lambda n: _blank(n) if make else values[n]) for x in (node.args, node.kwargs)
-        )
+
+        def real(x: Any) -> Any:
+            return map_arg(x, lambda n: _blank(n) if make else values[n])
+
         assert callable(node.target)
-        return node.target(*args, **kwargs)
+        return node.target(*real(node.args), **real(node.kwargs))
 
 
 def _blank(node: Node) -> torch.Tensor:

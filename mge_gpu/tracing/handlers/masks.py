@@ -13,7 +13,7 @@ from mge_gpu.tracing.tracer import Call, Const
 from mge_gpu.tracing.value import Value, broadcast, structural_sum
 
 CLOSED = -80.0
-"""An additive constant up to this makes a softmax zero. Swin's masks are -100; a bias may be added to them."""
+"""An additive constant up to this makes a softmax zero. Swin's masks are -100, before a bias is added."""
 
 _TO_SOFTMAX = """
 add sub mul div view reshape _unsafe_view expand permute transpose unsqueeze squeeze flatten unflatten

@@ -13,7 +13,7 @@ from mge_gpu.tracing.handlers.masks import closed, exclude
 from mge_gpu.tracing.relation import Relation, function
 from mge_gpu.tracing.sets import as_set, distinct_rows, hide
 from mge_gpu.tracing.tracer import Call, Const
-from mge_gpu.tracing.value import Value, broadcast, drop_dim, map_dim, permute, reshape, structural_sum
+from mge_gpu.tracing.value import Term, Value, broadcast, drop_dim, map_dim, permute, reshape, structural_sum
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -29,7 +29,7 @@ def contract(call: Call, operands: Sequence[tuple[Value, str]], output: str) -> 
         if len(set(names)) != len(names):
             raise call.error(f"an einsum with a repeated index ({names})", "take the diagonal first")
     shape = tuple(sizes[c] for c in output)
-    terms = []
+    terms: list[Term] = []
     for value, names in operands:
         if not value.terms:
             continue
