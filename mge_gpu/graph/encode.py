@@ -145,8 +145,6 @@ def masked_weight(program: Program, masks: Mapping[str, torch.Tensor], index: in
     layer = program.layers[index]
     if layer.weight is None:
         return None
-    weight = layer.weight().detach()
+    weight = layer.weight(masks)
     check_weight(layer.weight_name, weight)
-    if layer.weight_name in masks:
-        weight = weight * masks[layer.weight_name].to(weight.device, weight.dtype)
     return weight

@@ -29,7 +29,8 @@ class Capture:
     graph: torch.fx.Graph
     inputs: list[Node]
     tensors: dict[Node, Callable[[], torch.Tensor]]  # parameters, buffers and constants, read live
-    parameter_names: dict[Node, str]
+    parameter_names: dict[Node, str]  # by the names that masks use
+    stored_names: dict[Node, str]  # by the names in the module: "fc.weight_orig" under a hook
 
 
 @contextmanager
@@ -123,18 +124,4 @@ def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
     for name, target in signature.inputs_to_lifted_tensor_constants.items():
         tensors[placeholders[name]] = partial(exported.constants.__getitem__, target)
     inputs = [placeholders[n] for n in signature.user_inputs if n in placeholders]
-    return Capture(exported.graph, inputs, tensors, names)
-
-
-def evaluate(node: Node, tensors: dict[Node, Callable[[], torch.Tensor]]) -> torch.Tensor:
-    """The present value of a node that depends on parameters, buffers and constants only."""
-    if node in tensors:
-        return tensors[node]()
-
-    def real(x: Any) -> Any:
-        return torch.fx.node.map_arg(x, lambda n: evaluate(n, tensors))
-
-    assert callable(node.target)
-    with torch.no_grad():
-        result: torch.Tensor = node.target(*real(node.args), **real(node.kwargs))
-    return result
+    return Capture(exported.graph, inputs, tensors, names, dict(names))

@@ -3,11 +3,12 @@
 from torch.fx import Node
 
 from mge_gpu.tracing.capture import Capture
-from mge_gpu.tracing.handlers import layers, sums
+from mge_gpu.tracing.handlers import layers, products, sums
 from mge_gpu.tracing.ops import HANDLERS, lookup
 
 _CONVOLUTION = {layers.convolution}
-_LAYERS = {f for f in HANDLERS.values() if f.__module__ == layers.__name__}
+_PER_TOKEN = {layers.linear, products.matmul, products.addmm}
+_LAYERS = _PER_TOKEN | {f for f in HANDLERS.values() if f.__module__ == layers.__name__}
 
 
 def _calls(captured: Capture) -> list[Node]:
@@ -40,4 +41,4 @@ def reads_channels_last(captured: Capture) -> bool:
     """Whether the first layer acts on the last dim, as linear layers on tokens do."""
     handlers = (lookup(str(n.target)) for n in _calls(captured))
     first = next((h for h in handlers if h in _LAYERS), None)
-    return first in (layers.linear, layers.matmul, layers.addmm)
+    return first in _PER_TOKEN

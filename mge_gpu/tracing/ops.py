@@ -6,7 +6,7 @@ Keys leave out the overload unless overloads differ, and the underscore of in-pl
 from collections.abc import Callable
 from typing import Any
 
-from mge_gpu.tracing.handlers import layers, pools, shapes, sums
+from mge_gpu.tracing.handlers import layers, masks, pools, products, shapes, sums
 from mge_gpu.tracing.tracer import Call
 
 Handler = Callable[[Call], Any]
@@ -20,6 +20,8 @@ batch_norm layer_norm group_norm instance_norm rms_norm
 dropout feature_dropout alpha_dropout feature_alpha_dropout
 contiguous clone detach alias lift_fresh lift_fresh_copy to _to_copy type_as float nan_to_num identity
 """.split()
+
+_COMPARISONS = "eq ne gt ge lt le isnan isinf isfinite logical_and logical_or logical_not logical_xor".split()
 
 HANDLERS: dict[str, Handler] = {
     **{f"aten.{name}": sums.passes for name in _PASS},
@@ -37,9 +39,13 @@ HANDLERS: dict[str, Handler] = {
     "aten.conv_transpose2d": layers.transposed_convolution,
     "aten.conv_transpose3d": layers.transposed_convolution,
     "aten.linear": layers.linear,
-    "aten.matmul": layers.matmul,
-    "aten.mm": layers.matmul,
-    "aten.addmm": layers.addmm,
+    "aten.matmul": products.matmul,
+    "aten.mm": products.matmul,
+    "aten.addmm": products.addmm,
+    "aten.bmm": products.matmul,
+    "aten.baddbmm": products.addmm,
+    "aten.einsum": products.einsum,
+    "aten.scaled_dot_product_attention": products.attention,
     # sums, products, joins
     "aten.add": sums.add,
     "aten.sub": sums.add,
@@ -51,6 +57,15 @@ HANDLERS: dict[str, Handler] = {
     "aten.cat": sums.concatenate,
     "aten.concat": sums.concatenate,
     "aten.stack": sums.stack,
+    "aten.addcmul": sums.add_product,
+    "aten.addcdiv": sums.add_product,
+    "aten.lerp": sums.lerp,
+    # constant masks
+    "aten.masked_fill": masks.masked_fill,
+    "aten.where": masks.where,
+    "aten.tril": masks.triangle,
+    "aten.triu": masks.triangle,
+    **{f"aten.{name}": masks.comparison for name in _COMPARISONS},
     # pools and reductions
     "aten.max_pool1d": pools.max_pool,
     "aten.max_pool2d": pools.max_pool,
@@ -69,6 +84,16 @@ HANDLERS: dict[str, Handler] = {
     "aten.sum": pools.reduction,
     "aten.amax": pools.reduction,
     "aten.amin": pools.reduction,
+    "aten.var": pools.reduction,
+    "aten.std": pools.reduction,
+    "aten.prod": pools.reduction,
+    "aten.logsumexp": pools.reduction,
+    "aten.linalg_vector_norm": pools.norm,
+    "aten.norm": pools.norm,
+    "aten.var_mean": pools.two_reductions,
+    "aten.std_mean": pools.two_reductions,
+    "aten.max": pools.maximum,
+    "aten.min": pools.maximum,
     # views and moves
     "aten.view": shapes.view,
     "aten.reshape": shapes.view,
@@ -79,6 +104,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.squeeze": shapes.view,
     "aten.transpose": shapes.transpose,
     "aten.t": shapes.transpose,
+    "aten.swapaxes": shapes.transpose,
+    "aten.swapdims": shapes.transpose,
     "aten.permute": shapes.permutation,
     "aten.movedim": shapes.movedim,
     "aten.expand": shapes.expand,
@@ -105,6 +132,14 @@ HANDLERS: dict[str, Handler] = {
     "aten.repeat": shapes.repeat,
     "_operator.getitem": shapes.getitem,
 }
+
+PASSING = {sums.passes, sums.passes_first, shapes.getitem}
+ARITHMETIC = {sums.add, sums.multiply, sums.add_product}
+REDUCING = {pools.reduction, pools.norm, pools.two_reductions, pools.maximum}
+MOVING = {
+    shapes.view, shapes.transpose, shapes.permutation, shapes.movedim, shapes.expand, shapes.slice_,
+    shapes.select,
+}  # fmt: skip
 
 
 def lookup(op: str) -> Handler | None:

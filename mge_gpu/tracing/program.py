@@ -1,6 +1,6 @@
 """The traced form of a network: partitions, layers and the routes between them, without weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mge_gpu.tracing.relation import Relation
+from mge_gpu.tracing.relation import Relation, outer_sum
 
 MAX_NODES = 2**31 - 1
 """Node ids are 32-bit."""
@@ -57,15 +57,23 @@ class Partition:
 class Use:
     """One term of a layer's input: how the layer's weights meet the nodes of one partition.
 
-    ``channels`` maps the input channels of the weight to offsets in the source partition,
-    ``positions`` the positions of the input; their offsets add up to a node. Where a layout ties them
-    together, ``table`` maps (input channel, input position), in C order, to offsets instead.
+    ``channels`` maps the input channels of the weight to offsets in the source partition, ``local`` the
+    positions of the input, and ``span`` lists offsets that all elements of the input have in common (the
+    tokens that all tokens attend to, the window of a global pool); one of each add up to a node. Where
+    channels and positions are tied, ``table`` lists the offsets of each (channel, position), channels
+    first, in place of all three.
     """
 
     source: int
     channels: Relation
-    positions: Relation
+    local: Relation
+    span: Relation = field(default_factory=lambda: Relation(np.array([0, 1]), np.zeros(1, np.int64)))
     table: Relation | None = None
+
+    @property
+    def positions(self) -> Relation:
+        """Offsets of each position of the input, the span included; made anew at each call."""
+        return self.local if self.span.is_zero else outer_sum([self.local, self.span])
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,11 @@ class Layer:
 
     The weight is read as (out channels, in channels a group, taps). ``taps[t, y]`` is the input
     position that tap t of output position y reads, -1 where it falls on zero padding.
+
+    ``weight`` reads the weight when it is called, with the masks (parameter name -> bool tensor) that are
+    to act on it. ``parameters`` are the names and shapes of the parameters it is made of: one, unless the
+    forward pass computes the weight (a slice of ``in_proj_weight``, a standardised kernel); masks act on
+    these, before anything is computed.
     """
 
     name: str
@@ -85,7 +98,10 @@ class Layer:
     target: int
     taps: np.ndarray  # (taps, output positions) int32
     uses: tuple[Use, ...]
-    weight: Callable[[], torch.Tensor] | None = field(default=None, repr=False, compare=False)
+    weight: Callable[[Mapping[str, torch.Tensor]], torch.Tensor] | None = field(
+        default=None, repr=False, compare=False
+    )
+    parameters: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def out_channels(self) -> int:
@@ -124,7 +140,7 @@ class Program:
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every weight that a mask may name, layers that the forward pass never reaches included."""
-        return self.parameter_shapes | {x.weight_name: x.weight_shape for x in self.layers if x.weight_name}
+        return self.parameter_shapes | {name: shape for x in self.layers for name, shape in x.parameters}
 
 
 def place(partitions: Sequence[tuple[str, tuple[int, ...], int]]) -> tuple[Partition, ...]:

@@ -113,6 +113,38 @@ def outer_sum(relations: Sequence[Relation]) -> Relation:
     return joint
 
 
+def distinct(relation: Relation) -> Relation:
+    """The same relation with each member of a row listed once, in ascending order.
+
+    >>> distinct(from_lists([[4, 2, 4], [], [1, 1]])).idx.tolist()
+    [2, 4, 1]
+    """
+    if len(relation.idx) == len(relation) and relation.is_function:
+        return relation
+    row = relation.rows()
+    if not len(row):
+        return relation
+    low = int(relation.idx.min())
+    width = int(relation.idx.max()) - low + 1
+    key = np.unique(row * width + (relation.idx - low))
+    ptr = np.searchsorted(key, np.arange(len(relation) + 1) * width).astype(np.int64)
+    return Relation(ptr, key % width + low)
+
+
+def concatenate(relations: Sequence[Relation]) -> Relation:
+    """Row i lists the members of row i of each of the relations, which have equally many rows.
+
+    >>> concatenate([from_lists([[1], []]), from_lists([[2, 3], [4]])]).idx.tolist()
+    [1, 2, 3, 4]
+    """
+    row = np.concatenate([r.rows() for r in relations])
+    order = np.argsort(row, kind="stable")
+    counts = np.sum([r.counts for r in relations], axis=0)
+    return Relation(
+        np.concatenate([[0], np.cumsum(counts)]), np.concatenate([r.idx for r in relations])[order]
+    )
+
+
 def reorder(relation: Relation, sizes: Sequence[int], order: Sequence[int]) -> Relation:
     """Re-index a joint relation over ``sizes`` to the dims in ``order`` (a transpose of its rows)."""
     if list(order) == sorted(order):

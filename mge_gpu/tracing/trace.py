@@ -2,7 +2,7 @@
 
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -12,8 +12,9 @@ from torch.fx.node import map_arg
 from mge_gpu.errors import MGEError, TracingError, TracingWarning, UnsupportedOpError
 from mge_gpu.masks import prunable_parameters
 from mge_gpu.tracing.capture import Capture, capture
+from mge_gpu.tracing.constants import creates
 from mge_gpu.tracing.first_layer import first_padding, reads_channels_last
-from mge_gpu.tracing.ops import lookup
+from mge_gpu.tracing.ops import ARITHMETIC, MOVING, PASSING, REDUCING, lookup
 from mge_gpu.tracing.program import Program
 from mge_gpu.tracing.tracer import Call, Const, Tracer, module_path
 from mge_gpu.tracing.value import Value
@@ -56,7 +57,8 @@ def trace(
     captured = capture(model, [shape])
     _name_shared_weights(model, captured)
     pad = first_padding(captured, shape) if pad_input else None
-    tracer = Tracer(captured, [shape], pad, identity_skips, reads_channels_last(captured))
+    prunable = frozenset(prunable_parameters(model))
+    tracer = Tracer(captured, [shape], pad, identity_skips, reads_channels_last(captured), prunable)
     result = _run(captured, tracer)
     _warn_unreached(model, captured)
     return tracer.finish(result, shape, model, pad_input)
@@ -70,7 +72,7 @@ def _run(captured: Capture, tracer: Tracer) -> list[Value]:
             return [env[n] for n in node.all_input_nodes if isinstance(env[n], Value)]
         if node.op != "call_function":
             continue
-        if not any(_depends(env.get(n)) for n in node.all_input_nodes):
+        if creates(node) or not any(_depends(env.get(n)) for n in node.all_input_nodes):
             value = node.meta.get("val")
             env[node] = Const(node, tuple(getattr(value, "shape", ())))
             continue
@@ -104,6 +106,7 @@ def _call(node: Node, tracer: Tracer) -> Any:
             f"{op} in layer {call.layer!r} is used in a way that its handler does not know "
             f"({type(error).__name__}: {error}); register a handler for it"
         ) from error
+    _record_origin(tracer, node, handler)
     if isinstance(result, Value):
         if result.shape != call.shape:
             raise TracingError(
@@ -114,6 +117,21 @@ def _call(node: Node, tracer: Tracer) -> Any:
         if tracer.readers(node) != 1:
             result = result.stale()
     return result
+
+
+def _record_origin(tracer: Tracer, node: Node, handler: Callable[[Call], Any]) -> None:
+    """Note whose elementwise function or statistic a tensor is (arithmetic notes it by itself)."""
+    sources = [n for n in node.all_input_nodes if _depends(tracer.env[n])]
+    if handler in MOVING or handler in PASSING:  # expand_as takes but the shape of its other argument
+        sources = sources[:1]
+    if len(sources) != 1:
+        return
+    if handler in PASSING or handler in ARITHMETIC:
+        tracer.origins.passed(node, sources[0])
+    elif handler in REDUCING:
+        tracer.origins.reduced(node, sources[0])
+    elif handler in MOVING:
+        tracer.origins.moved(node, sources[0])
 
 
 def _name_shared_weights(model: nn.Module, captured: Capture) -> None:

@@ -12,10 +12,13 @@ from torch.fx import Node
 
 from mge_gpu.errors import TracingError
 from mge_gpu.masks import prunable_parameters
-from mge_gpu.tracing.capture import Capture, evaluate
+from mge_gpu.tracing.capture import Capture
+from mge_gpu.tracing.constants import Constants
+from mge_gpu.tracing.origins import Origins
 from mge_gpu.tracing.program import MAX_NODES, Layer, Program, Use, place
-from mge_gpu.tracing.relation import outer_sum, reorder
-from mge_gpu.tracing.value import Factor, Term, Value, output_value, reshape
+from mge_gpu.tracing.relation import arange, outer_sum, reorder
+from mge_gpu.tracing.value import Factor, Term, Value, output_value, permute, reshape
+from mge_gpu.tracing.weights import weight_reader
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,12 @@ class Call:
         x = self.args[index]
         if not isinstance(x, Const):
             raise self.error(f"argument {index} depends on the network's input", "it must be a constant")
-        return evaluate(x.node, self.tracer.capture.tensors)
+        return self.evaluate(x)
+
+    def evaluate(self, x: Const) -> torch.Tensor:
+        """The present value of a constant."""
+        found: torch.Tensor = self.tracer.constants.evaluate(x.node)
+        return found
 
     def error(self, got: str, remedy: str) -> TracingError:
         """An error that names the op and the layer."""
@@ -90,8 +98,12 @@ class Tracer:
         pad: tuple[int, ...] | None,
         identity_skips: bool,
         channels_last: bool = False,
+        prunable: frozenset[str] = frozenset(),
     ) -> None:
         self.capture = capture
+        self.constants = Constants(capture)
+        self.prunable = prunable
+        self.origins = Origins()
         self.identity_skips = identity_skips
         self.partitions: list[tuple[str, tuple[int, ...], int]] = []
         self.layers: list[Layer] = []
@@ -151,10 +163,10 @@ class Tracer:
         if not isinstance(weight, Const):
             raise call.error("the weight depends on the network's input", "register a handler for this layer")
         name = call.layer or weight.node.name
-        weight_name = self.capture.parameter_names.get(weight.node) or self._derived_name(weight.node, name)
+        read = weight_reader(self.constants, weight.node, name, self.prunable)
         layer = Layer(
             name=name,
-            weight_name=weight_name,
+            weight_name=read.name,
             kind=kind,
             weight_shape=weight_shape or weight.shape,
             groups=groups,
@@ -162,36 +174,21 @@ class Tracer:
             target=len(self.partitions),
             taps=taps,
             uses=tuple(use(t, value.shape, channel_dim) for t in value.terms),
-            weight=lambda: evaluate(weight.node, self.capture.tensors),
+            weight=read,
+            parameters=read.parameters,
         )
         shape = call.shape
-        self.partitions.append((name, shape[1:], channel_dim - 1))
+        batch, order = _arrangement(shape, channel_dim)
+        self.partitions.append((name, tuple(shape[d] for d in order), order.index(channel_dim)))
         if (total := sum(prod(p[1]) for p in self.partitions)) > MAX_NODES:
             raise call.error(
                 f"{total:,} nodes so far, at most {MAX_NODES:,} fit 32-bit node ids",
                 "trace at a smaller input",
             )
         self.layers.append(layer)
-        return output_value(layer.target, shape)
-
-    def _derived_name(self, node: Node, layer: str) -> str:
-        """The name of a weight that a hook or parametrization computes: the one masks use."""
-        leaf = "weight"
-        stack, seen = [node], set()
-        while stack:
-            n = stack.pop()
-            if n in seen:
-                continue
-            seen.add(n)
-            if n in self.capture.parameter_names:
-                full = self.capture.parameter_names[n]
-                if ".parametrizations." in f".{full}":
-                    path, _, rest = f".{full}".partition(".parametrizations.")
-                    return f"{path}.{rest.split('.')[0]}".strip(".")
-                if full.endswith(("_orig", "_v", "_g")):
-                    return full.rsplit("_", 1)[0]
-            stack.extend(n.all_input_nodes)
-        return f"{layer}.{leaf}" if layer else leaf
+        order = order if batch is None else [batch, *order]
+        produced = output_value(layer.target, [shape[d] for d in order])
+        return permute(produced, [order.index(d) for d in range(len(shape))])
 
     def merge(self, into: int, other: int) -> None:
         """Make two fresh outputs of equal shape one partition: their layers' edges end in it."""
@@ -234,21 +231,34 @@ def _in_place(node: Node) -> bool:
     return len(parts) > 1 and parts[1].endswith("_")
 
 
+def _arrangement(shape: Sequence[int], channel_dim: int) -> tuple[int | None, list[int]]:
+    """Which dim of a layer's output is the batch, if any, and the order of the others in its partition.
+
+    A batch of 1 is dropped wherever the model has moved it; what is folded into the batch (windows) counts
+    as positions. Channels come last for linear layers and first for convolutions.
+    """
+    lead = [d for d in range(len(shape)) if d != channel_dim]
+    batch = next((d for d in lead if shape[d] == 1), None) if shape[0] != 1 else 0
+    lead = [d for d in lead if d != batch]
+    return batch, [*lead, channel_dim] if channel_dim == len(shape) - 1 else [channel_dim, *lead]
+
+
 def use(term: Term, shape: Sequence[int], channel_dim: int) -> Use:
-    """Split a term of a layer's input into what its channels and what its positions stand for."""
+    """Split a term of a layer's input into what its channels, its positions and all elements stand for."""
     channel_dim %= len(shape)
-    positions = [d for d in range(len(shape)) if d != channel_dim]
+    span = outer_sum([f.relation for f in term.factors if not f.dims])
     alone = [f for f in term.factors if f.dims == (channel_dim,)]
+    others = [f for f in term.factors if f.dims and f.dims != (channel_dim,)]
+    rows = [d for d in range(len(shape)) if d != channel_dim]
     if not alone:  # channel and positions are tied in one table
-        raise TracingError(
-            f"a layout in which channels and positions of a {tuple(shape)} tensor are interleaved has no "
-            "closed form; move the reshape behind the layer that reads it"
-        )
-    others = [f for f in term.factors if f.dims != (channel_dim,)]
+        rows = [channel_dim, *rows]
+        others.append(Factor((), span))
     flat = [d for f in others for d in f.dims]
     joint = outer_sum([f.relation for f in others])
-    order = [flat.index(d) for d in positions]
-    return Use(term.source, alone[0].relation, reorder(joint, [shape[d] for d in flat], order))
+    joint = reorder(joint, [shape[d] for d in flat], [flat.index(d) for d in rows])
+    if alone:
+        return Use(term.source, alone[0].relation, joint, span)
+    return Use(term.source, arange(0), arange(0), table=joint)
 
 
 def identity_taps(positions: int) -> np.ndarray:

@@ -33,11 +33,16 @@ class Term:
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor as a structural sum of terms; ``fresh`` is the partition it is the plain output of."""
+    """A tensor as a structural sum of terms; ``fresh`` is the partition it is the plain output of.
+
+    ``excluded`` marks the elements that a constant mask sets to zero (pairs of tokens that do not attend
+    to each other): they hide what they are multiplied with.
+    """
 
     shape: tuple[int, ...]
     terms: tuple[Term, ...] = ()
     fresh: int | None = field(default=None)
+    excluded: np.ndarray | None = field(default=None)  # bool, of this shape
 
     def stale(self) -> "Value":
         """The same value, no longer the fresh output of a layer."""
@@ -59,9 +64,15 @@ def _joint(term: Term, shape: Sequence[int], dims: Sequence[int]) -> Relation:
     return reorder(joint, [shape[d] for d in flat], [flat.index(d) for d in dims])
 
 
-def _each(value: Value, shape: Sequence[int], change: Callable[[Term], tuple[Factor, ...]]) -> Value:
+def _each(
+    value: Value,
+    shape: Sequence[int],
+    change: Callable[[Term], tuple[Factor, ...]],
+    move: Callable[[np.ndarray], np.ndarray],
+) -> Value:
     terms = tuple(Term(t.source, change(t)) for t in value.terms)
-    return Value(tuple(shape), terms, value.fresh)
+    excluded = None if value.excluded is None else move(value.excluded)
+    return Value(tuple(shape), terms, value.fresh, excluded)
 
 
 def permute(value: Value, order: Sequence[int]) -> Value:
@@ -71,6 +82,7 @@ def permute(value: Value, order: Sequence[int]) -> Value:
         value,
         [value.shape[d] for d in order],
         lambda t: tuple(Factor(tuple(at[d] for d in f.dims), f.relation) for f in t.factors),
+        lambda mask: mask.transpose(order),
     )
 
 
@@ -78,7 +90,9 @@ def reshape(value: Value, shape: Sequence[int]) -> Value:
     """View the tensor in another shape of the same size (C order)."""
     if tuple(shape) == value.shape:
         return value
-    return _each(value, shape, lambda t: _reshape_term(t, value.shape, shape))
+    return _each(
+        value, shape, lambda t: _reshape_term(t, value.shape, shape), lambda mask: mask.reshape(shape)
+    )
 
 
 def _reshape_term(term: Term, old: Sequence[int], new: Sequence[int]) -> tuple[Factor, ...]:
@@ -93,7 +107,11 @@ def _reshape_term(term: Term, old: Sequence[int], new: Sequence[int]) -> tuple[F
             factors.append(f)
     out = [f for f in factors if not f.dims]
     bare = Term(term.source, tuple(factors))
-    for olds, news in _aligned(old, new, [f.dims for f in factors]):
+    groups, kept = _tied(_aligned(old, new), [f.dims for f in factors])
+    out.extend(
+        Factor(tuple(kept[d] for d in f.dims), f.relation) for f in factors if f.dims and f.dims[0] in kept
+    )
+    for olds, news in groups:
         joint = _joint(bare, old, olds)
         sizes = [new[d] for d in news]
         parts = split(joint, sizes) if len(news) > 1 else [joint]
@@ -105,38 +123,57 @@ def _reshape_term(term: Term, old: Sequence[int], new: Sequence[int]) -> tuple[F
     return tuple(out)
 
 
-def _aligned(
-    old: Sequence[int], new: Sequence[int], together: Sequence[tuple[int, ...]]
-) -> list[tuple[list[int], list[int]]]:
-    """Groups of old and new dims of equal size that a view maps to each other; size 1 left out."""
+def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Smallest groups of old and new dims of equal size that a view maps to each other; size 1 left out."""
     a = [d for d, n in enumerate(old) if n != 1]
     b = [d for d, n in enumerate(new) if n != 1]
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
-    while i < len(a) or j < len(b):
+    while i < len(a):
         olds, news = [a[i]], [b[j]]
         i, j = i + 1, j + 1
-        while True:
-            p, q = prod(old[d] for d in olds), prod(new[d] for d in news)
-            split_factor = any(set(f) & set(olds) and not set(f) <= set(olds) for f in together)
-            if p == q and not split_factor:
-                break
-            if p < q or (p == q and i < len(a)):
+        while (p := prod(old[d] for d in olds)) != (q := prod(new[d] for d in news)):
+            if p < q:
                 olds.append(a[i])
                 i += 1
             else:
                 news.append(b[j])
                 j += 1
         groups.append((olds, news))
-    # a factor over dims that lie apart ties together all the groups between them
-    k = 0
-    while k < len(groups):
-        open_ = any(set(f) & set(groups[k][0]) and not set(f) <= set(groups[k][0]) for f in together)
-        if open_ and k + 1 < len(groups):
-            groups[k] = (groups[k][0] + groups[k + 1][0], groups[k][1] + groups.pop(k + 1)[1])
-        else:
-            k += 1
     return groups
+
+
+def _tied(
+    groups: Sequence[tuple[list[int], list[int]]], together: Sequence[tuple[int, ...]]
+) -> tuple[list[tuple[list[int], list[int]]], dict[int, int]]:
+    """Join the groups that one factor ties; dims of factors that the view leaves alone are renamed only.
+
+    Returns the joined groups and the new name of each dim that is in none of them.
+    """
+    at = {d: g for g, (olds, _) in enumerate(groups) for d in olds}
+    joined = list(range(len(groups)))
+
+    def first(g: int) -> int:
+        while joined[g] != g:
+            g = joined[g]
+        return g
+
+    kept: dict[int, int] = {}
+    for dims in together:
+        touched = sorted({at[d] for d in dims})
+        if all(len(groups[g][0]) == len(groups[g][1]) == 1 for g in touched):
+            kept |= {groups[g][0][0]: groups[g][1][0] for g in touched}
+            continue
+        roots = sorted({first(g) for g in touched})
+        for r in roots[1:]:
+            joined[r] = roots[0]
+    out: dict[int, tuple[list[int], list[int]]] = {}
+    for g, (olds, news) in enumerate(groups):
+        if olds[0] not in kept:
+            a, b = out.setdefault(first(g), ([], []))
+            a.extend(olds)
+            b.extend(news)
+    return list(out.values()), kept
 
 
 def map_dim(value: Value, dim: int, mapping: Relation) -> Value:
@@ -155,7 +192,9 @@ def map_dim(value: Value, dim: int, mapping: Relation) -> Value:
             out.append(f)
         return tuple(out)
 
-    return _each(value, shape, change).stale()
+    if value.excluded is not None and not mapping.is_function:
+        value = replace(value, excluded=None)  # sums over windows are not zero
+    return _each(value, shape, change, lambda mask: mask.take(mapping.idx, axis=dim)).stale()
 
 
 def drop_dim(value: Value, dim: int) -> Value:

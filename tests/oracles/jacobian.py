@@ -70,6 +70,8 @@ class _Linearised:
                 self.values.append(self._add(k, operands))
             elif step.kind == "mul":
                 self.values.append(operands[0] + operands[1])
+            elif step.kind == "set":
+                self.values.append(self._set(step.module, operands))
             else:  # views, routes and concatenation only move elements
                 self.values.append(step.module(*operands))
         reached = [self._jacobian(self.values[i]) for i in self.case.outputs]
@@ -108,6 +110,29 @@ class _Linearised:
             nodes = places.argmax(dim=1) + self._offset(partition)
             self._link(self._jacobian(other.expand_as(own)), nodes)
         return own
+
+    def _set(self, module: nn.Module, operands: list[Tensor]) -> Tensor:
+        """Each element as the sum of the nodes, each once, that it depends on through the real module."""
+        function = getattr(module, "surrogate", module)
+        shape = function(*[torch.rand(x.shape, dtype=torch.float64) for x in operands]).shape
+        linked = [torch.zeros(shape.numel(), leaf.numel(), dtype=torch.bool) for leaf in self.leaves]
+        generator = torch.Generator().manual_seed(0)
+        for k, operand in enumerate(operands):
+            pattern = torch.zeros(shape.numel(), operand.numel(), dtype=torch.float64)
+            for _ in range(3):  # a maximum has one argument at a time
+                inputs = [
+                    torch.rand(x.shape, generator=generator, dtype=torch.float64) + 0.1 for x in operands
+                ]
+
+                def alone(x: Tensor, k: int = k, inputs: list[Tensor] = inputs) -> Tensor:
+                    return function(*inputs[:k], x, *inputs[k + 1 :])
+
+                jacobian = torch.autograd.functional.jacobian(alone, inputs[k])
+                pattern += jacobian.abs().reshape(pattern.shape)
+            for partition, reached in self._jacobian(operand).items():
+                linked[partition] |= (pattern > 1e-12).double() @ (reached > 0).double() > 0
+        total = sum(m.double() @ leaf.reshape(-1) for m, leaf in zip(linked, self.leaves, strict=True))
+        return torch.as_tensor(total).reshape(shape)
 
     def _offset(self, partition: int) -> int:
         return sum(leaf.numel() for leaf in self.leaves[:partition])

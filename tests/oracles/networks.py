@@ -11,14 +11,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Kind = Literal["layer", "pass", "view", "route", "pool", "add", "mul", "cat"]
+Kind = Literal["layer", "pass", "view", "route", "pool", "add", "mul", "cat", "set"]
 
 
 @dataclass(frozen=True)
 class Step:
     """One operation; ``inputs`` are indices of values, value 0 is the input and step k makes value k + 1.
 
-    "view" is a bijection of the elements (reshape, permutation), "route" any other copying of them.
+    "view" is a bijection of the elements (reshape, permutation), "route" any other copying of them. "set"
+    links each element once to all that its derivative at random positive inputs is not zero for; a module
+    whose softmax would be constant on a single token has a method ``surrogate`` for that.
     """
 
     kind: Kind

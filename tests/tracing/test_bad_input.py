@@ -76,17 +76,18 @@ def test_handler_of_a_wrong_shape() -> None:
         del HANDLERS["aten.sort"], HANDLERS["aten.relu.default"]
 
 
-def test_attention_is_an_error_that_names_the_product() -> None:
-    class Attention(nn.Module):
+def test_weight_that_depends_on_the_input_is_an_error_that_names_the_layer() -> None:
+    class Dynamic(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.query, self.key = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.kernel = nn.Linear(4, 36)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.query(x) @ self.key(x).transpose(1, 2)
+            kernel = self.kernel(x.mean((2, 3))).view(1, 4, 3, 3)
+            return torch.nn.functional.conv2d(x, kernel)
 
-    with pytest.raises(TracingError, match=r"aten\.matmul.*both depend on the input.*register"):
-        mge_gpu.trace(Attention(), (3, 4))
+    with pytest.raises(TracingError, match=r"aten\.conv2d.*depends on the network's input.*register"):
+        mge_gpu.trace(Dynamic(), (4, 5, 5))
 
 
 # layers that the trace does not reach

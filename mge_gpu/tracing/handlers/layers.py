@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mge_gpu.tracing.tracer import Call, Const, identity_taps
+from mge_gpu.tracing.tracer import Call, identity_taps
 from mge_gpu.tracing.value import Value, output_value
 
 
@@ -94,6 +94,8 @@ def _conv(
         axis(n, o, k, s, b, d)
         for n, o, k, s, b, d in zip(sizes, out, kernel, stride, before, dilation, strict=True)
     ]
+    if value.shape[0] != 1:  # what is folded into the batch counts as positions
+        sizes, axes = [value.shape[0], *sizes], [identity_taps(value.shape[0]), *axes]
     kind = f"conv_transpose{len(kernel)}d" if transposed else f"conv{len(kernel)}d"
     return call.tracer.add_layer(
         call,
@@ -116,21 +118,11 @@ def _with_halo(call: Call, value: Value) -> Value:
 
 def linear(call: Call) -> Value:
     """aten.linear: input (..., C_in), weight (C_out, C_in), bias. Acts on each token by itself."""
-    return _per_token(call, call.value(), call.args[1], transposed=False)
+    return per_token(call, call.value(), call.args[1], transposed=False)
 
 
-def matmul(call: Call) -> Value:
-    """aten.matmul and aten.mm by a constant (C_in, C_out) matrix: a linear layer stored transposed."""
-    value, weight = call.args[0], call.args[1]
-    if not isinstance(value, Value) or not isinstance(weight, Const) or len(weight.shape) != 2:
-        raise call.error(
-            "a product of two tensors that both depend on the input (attention) has no handler",
-            f"register one with mge_gpu.tracing.register_handler({call.op!r}, handler)",
-        )
-    return _per_token(call, value, weight, transposed=True)
-
-
-def _per_token(call: Call, value: Value, weight: Any, transposed: bool) -> Value:
+def per_token(call: Call, value: Value, weight: Any, transposed: bool) -> Value:
+    """A linear layer on the last dim of ``value``, ``weight`` stored (C_out, C_in) or transposed."""
     return call.tracer.add_layer(
         call,
         value,
@@ -139,11 +131,5 @@ def _per_token(call: Call, value: Value, weight: Any, transposed: bool) -> Value
         channel_dim=len(value.shape) - 1,
         groups=1,
         transposed=transposed,
-        taps=identity_taps(prod(value.shape[1:-1])),
+        taps=identity_taps(prod(value.shape[:-1])),
     )
-
-
-def addmm(call: Call) -> Value:
-    """aten.addmm: bias, input, (C_in, C_out) weight."""
-    call.args = call.args[1:]
-    return matmul(call)

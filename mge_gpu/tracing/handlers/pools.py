@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from mge_gpu.tracing.handlers import sums
 from mge_gpu.tracing.relation import Relation, adaptive_windows, windows
-from mge_gpu.tracing.tracer import Call
+from mge_gpu.tracing.tracer import Call, Const
 from mge_gpu.tracing.value import Value, drop_dim, map_dim
 
 
@@ -71,12 +72,36 @@ def _reduce(value: Value, dims: Sequence[int], keep: bool) -> Value:
     return value
 
 
-def reduction(call: Call) -> Value:
-    """mean, sum, amax, amin over dims: one window."""
+def _over(call: Call, index: int) -> Value:
     value = call.value()
-    dims = call.arg(1, "dim")
+    dims, keep = (
+        call.arg(index, "dim"),
+        bool(call.arg(index + 1, "keepdim", call.kwargs.get("keepdim", False))),
+    )
     if dims is None or (isinstance(dims, (list, tuple)) and not dims):
         dims = range(len(value.shape))
     return _reduce(
-        value, [dims] if isinstance(dims, int) else list(dims), bool(call.arg(2, "keepdim", False))
+        value, [dims] if isinstance(dims, int) else list(dims), len(call.shape) == len(value.shape) or keep
     )
+
+
+def reduction(call: Call) -> Value:
+    """mean, sum, amax, amin, var, std, prod, logsumexp over dims: one window."""
+    return _over(call, 1)
+
+
+def norm(call: Call) -> Value:
+    """aten.linalg_vector_norm, norm: order, dims."""
+    return _over(call, 2)
+
+
+def two_reductions(call: Call) -> list[Any]:
+    """aten.var_mean, std_mean."""
+    return [_over(call, 1)] * 2
+
+
+def maximum(call: Call) -> Any:
+    """aten.max and min: of two tensors, of a whole tensor, or over a dim with the indices."""
+    if isinstance(call.arg(1, "other"), (Value, Const)):
+        return sums.multiply(call)
+    return [_over(call, 1), None] if isinstance(call.node.meta["val"], (list, tuple)) else _over(call, 1)

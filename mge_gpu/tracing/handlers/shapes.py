@@ -121,9 +121,7 @@ def index(call: Call) -> Value:
     at = [d for d, i in enumerate(indices) if i is not None]
     if len(at) != 1 or not isinstance(indices[at[0]], Const) or len(indices[at[0]].shape) != 1:
         raise call.error("only one constant 1-d index is supported", "split the indexing in steps")
-    from mge_gpu.tracing.capture import evaluate
-
-    picks = evaluate(indices[at[0]].node, call.tracer.capture.tensors).cpu().numpy()
+    picks = call.evaluate(indices[at[0]]).cpu().numpy()
     picks = np.flatnonzero(picks) if picks.dtype == bool else picks % value.shape[at[0]]
     return map_dim(value, at[0], function(picks.astype(np.int64)))
 

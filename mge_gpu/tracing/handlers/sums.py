@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from torch.fx import Node
 
+from mge_gpu.tracing.handlers import masks
 from mge_gpu.tracing.relation import function
-from mge_gpu.tracing.tracer import Call, identity_layer
+from mge_gpu.tracing.tracer import Call, Const, identity_layer
 from mge_gpu.tracing.value import Term, Value, broadcast, map_dim, reshape, structural_sum
 
 
@@ -52,12 +53,20 @@ def add(call: Call) -> Value:
 
     Both fresh: one partition. One fresh: an identity skip, which adds no edge unless asked for.
     None fresh, or two that differ in shape or layout: consumers are linked to the nodes of both.
+    A tensor minus a statistic of itself is a normalisation; a constant added to attention scores may be
+    a mask.
     """
-    values, shape, tracer = _operands(call), call.shape, call.tracer
+    values, shape = _operands(call), call.shape
     if len(values) < 2:
-        return broadcast(values[0], shape) if values else Value(shape)
-    a, b = values
-    fresh = [v for v in values if v.fresh is not None]
+        return _plus_constant(call, values[0]) if values else Value(shape)
+    if call.op.startswith(("aten.sub", "aten.rsub")) and (kept := _normalised(call)):
+        return kept
+    return _sum(call, *values)
+
+
+def _sum(call: Call, a: Value, b: Value) -> Value:
+    tracer, shape = call.tracer, call.shape
+    fresh = [v for v in (a, b) if v.fresh is not None]
     if a.fresh is not None and b.fresh is not None:
         if a.fresh != b.fresh and a.shape == b.shape and _one_layout(call, a, b):
             tracer.merge(a.fresh, b.fresh)
@@ -67,7 +76,31 @@ def add(call: Call) -> Value:
         if tracer.identity_skips:
             identity_layer(tracer, call, fresh[0], broadcast(skip, shape))
         return fresh[0].stale()
-    return structural_sum(values, shape)
+    return structural_sum((a, b), shape)
+
+
+def _plus_constant(call: Call, value: Value) -> Value:
+    value = broadcast(value, call.shape)
+    constant = next((x for x in call.args[:2] if isinstance(x, Const)), None)
+    if masks.feeds_softmax(call.node):
+        return value if constant is None else masks.exclude(value, masks.closed(call.evaluate(constant)))
+    return replace(value, excluded=None)
+
+
+def add_product(call: Call) -> Value:
+    """aten.addcmul, addcdiv: input + value * tensor1 * tensor2 (or their quotient)."""
+    first, one, two = (x if isinstance(x, Value) else Value(x.shape) for x in call.args[:3])
+    product = _times(call, [v for v in (one, two) if v.terms])
+    return (
+        _sum(call, first, product)
+        if first.terms and product.terms
+        else structural_sum([first, product], call.shape)
+    )
+
+
+def lerp(call: Call) -> Value:
+    """aten.lerp: start + weight * (end - start)."""
+    return structural_sum([x for x in call.args[:3] if isinstance(x, Value)], call.shape)
 
 
 def _one_layout(call: Call, a: Value, b: Value) -> bool:
@@ -80,32 +113,38 @@ def _one_layout(call: Call, a: Value, b: Value) -> bool:
 def multiply(call: Call) -> Value:
     """A product or quotient: consumers are linked to the nodes of both factors.
 
-    A tensor times an elementwise function of itself (x * sigmoid(x)) is an activation.
+    A tensor times a function of itself, element by element (x * sigmoid(x)) or by way of a reduction
+    (x / norm(x)), is an activation or a normalisation.
     """
     values = _operands(call)
+    if len(values) == 2 and (kept := _normalised(call)):
+        return kept
+    return _times(call, values)
+
+
+def _times(call: Call, values: list[Value]) -> Value:
     if len(values) == 2 and _same_nodes(*values):
-        return replace(values[0], fresh=_gated_by_itself(call))
+        call.tracer.origins.combined(call.node, call.node.all_input_nodes)
+        return replace(values[0], fresh=_enclosed(call))
     if len(values) < 2:
         return broadcast(values[0], call.shape) if values else Value(call.shape)
     return structural_sum(values, call.shape)
 
 
-def _gated_by_itself(call: Call) -> int | None:
-    """The partition whose plain output x * f(x) still is: x must be read by this product only."""
-    from mge_gpu.tracing.ops import lookup  # the table is built from this module
-
-    left, right = ([n] for n in call.node.args[:2] if isinstance(n, Node))
-    for chain in (left, right):
-        while lookup(str(chain[-1].target)) is passes:
-            chain.append(chain[-1].all_input_nodes[0])
-    common = next((n for n in left if n in right), None)
-    if common is None:
+def _normalised(call: Call) -> Value | None:
+    """The operand that passes through if the other is a statistic of it."""
+    tracer = call.tracer
+    sources = [n for n in call.node.args[:2] if isinstance(n, Node) and isinstance(tracer.env[n], Value)]
+    kept = tracer.origins.combined(call.node, sources)
+    if kept is None or tracer.env[kept].shape != call.shape:
         return None
-    between = [*left[: left.index(common)], *right[: right.index(common)]]
-    alone = all(call.tracer.readers(n) == 1 for n in between)
-    if alone and set(common.users) <= {*between, call.node}:
-        return call.tracer.unread.get(common)
-    return None
+    return replace(tracer.env[kept], fresh=_enclosed(call))
+
+
+def _enclosed(call: Call) -> int | None:
+    """The partition whose plain output f(x) still is: x must be read for this alone."""
+    origin = call.tracer.origins.enclosed(call.node)
+    return None if origin is None else call.tracer.unread.get(origin)
 
 
 def concatenate(call: Call) -> Value:
