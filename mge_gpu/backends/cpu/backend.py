@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, Block
-from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse
+from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
@@ -92,8 +92,8 @@ class CpuBackend:
         return local.two_hop_sizes(adjacency, nodes, cost)
 
     def wedge_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
-        """Squares and triangles at each node, (R, 3) int64: see `local.wedge_counts`."""
-        return local.wedge_counts(adjacency, nodes, cost)
+        """Squares and triangles at each node, (R, 3) int64: see `wedges.wedge_counts`."""
+        return wedges.wedge_counts(adjacency, nodes, cost)
 
     def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""
