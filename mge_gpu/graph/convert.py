@@ -54,7 +54,7 @@ def check_memory(graph: "MultipartiteGraph", method: str) -> None:
     if need > available:
         raise NotEnoughMemoryError(
             f"{method}() of {graph.num_edges:,} edges takes {bytes_text(need)}, {bytes_text(available)} of "
-            "memory is available; coo(chunks=True) yields the edges in pieces, and topometrics() needs none of them"
+            "memory is available; coo(chunks=True) yields the edges in pieces, and topometrics() needs none"
         )
 
 
