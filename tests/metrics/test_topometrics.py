@@ -214,7 +214,7 @@ def _has_no_clique_of_partitions(graph: MultipartiteGraph) -> bool:
 def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every count is too expensive to be exact, and samples are small."""
     monkeypatch.setattr("mge_gpu.metrics.sampling.BUDGET", 0)
-    monkeypatch.setattr("mge_gpu.metrics.sampling.SAMPLE", 2_000_000)
+    monkeypatch.setattr("mge_gpu.metrics.sampling.SAMPLE", 50_000)
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +244,10 @@ def test_estimate_is_within_its_error(key: str, small: MultipartiteGraph, no_bud
     assert abs(np.mean(distances)) < 4 / np.sqrt(len(distances))
 
 
-def test_estimate_counts_cliques(no_budget: None) -> None:
+def test_estimate_counts_cliques(no_budget: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a graph made of cliques each term matters; many draws leave little of the error."""
+    for name, value in {"SAMPLE": 2_000_000, "SURE": 0, "TARGET": 1e-4}.items():
+        monkeypatch.setattr(f"mge_gpu.metrics.sampling.{name}", value)
     torch.manual_seed(0)
     graph = mge_gpu.encode(DenseNet(growth=2, depth=6, channels=2), (2, 2, 2), pad_input=False)
     expected = mge_gpu.topometrics(graph, metrics="motifs", exact=True)["motifs"]
