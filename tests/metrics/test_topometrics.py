@@ -1,6 +1,7 @@
 """Every topometric against igraph, SciPy and brute force: on drawn networks and on ResNet-20."""
 
 import random
+from collections.abc import Callable
 from functools import cache
 from itertools import combinations
 
@@ -119,9 +120,19 @@ def test_resnet20_at_98_percent() -> None:
     assert_matches(mge_gpu.topometrics(graph), reference_of(graph))
 
 
-def test_resnet20_at_90_percent() -> None:
-    """3.7 M edges: as at 98 %, with cheaper ways to the same numbers where igraph takes minutes."""
-    graph = resnet20(0.9)
+def resnet18() -> MultipartiteGraph:
+    """torchvision's, whose first pool overlaps; benchmarks/exactness.py has it at 64x64 and 90 %."""
+    models = pytest.importorskip("torchvision.models")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = models.resnet18()
+    return mge_gpu.encode(model, (3, 32, 32), mge_gpu.prune(model, "erk", 0.98, seed=0))
+
+
+@pytest.mark.parametrize("network", [lambda: resnet20(0.9), resnet18], ids=["resnet20", "resnet18"])
+def test_millions_of_edges(network: Callable[[], MultipartiteGraph]) -> None:
+    """3.7 M and 2.8 M edges, with cheaper ways to the same numbers where igraph takes minutes."""
+    graph = network()
     source, target, weight = edges_of(graph)
     n = graph.num_nodes
     matrix = sp.csr_array((weight.astype(np.float64), (source, target)), shape=(n, n))
@@ -214,7 +225,7 @@ def _has_no_clique_of_partitions(graph: MultipartiteGraph) -> bool:
 def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every count is too expensive to be exact, and samples are small."""
     monkeypatch.setattr("mge_gpu.metrics.sampling.BUDGET", 0)
-    monkeypatch.setattr("mge_gpu.metrics.sampling.SAMPLE", 2_000_000)
+    monkeypatch.setattr("mge_gpu.metrics.sampling.SAMPLE", 50_000)
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +255,10 @@ def test_estimate_is_within_its_error(key: str, small: MultipartiteGraph, no_bud
     assert abs(np.mean(distances)) < 4 / np.sqrt(len(distances))
 
 
-def test_estimate_counts_cliques(no_budget: None) -> None:
+def test_estimate_counts_cliques(no_budget: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a graph made of cliques each term matters; many draws leave little of the error."""
+    for name, value in {"SAMPLE": 2_000_000, "SURE": 0, "TARGET": 1e-4}.items():
+        monkeypatch.setattr(f"mge_gpu.metrics.sampling.{name}", value)
     torch.manual_seed(0)
     graph = mge_gpu.encode(DenseNet(growth=2, depth=6, channels=2), (2, 2, 2), pad_input=False)
     expected = mge_gpu.topometrics(graph, metrics="motifs", exact=True)["motifs"]
