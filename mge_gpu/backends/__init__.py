@@ -15,9 +15,6 @@ class Backend(Protocol):
 
     name: str
 
-    def num_edges(self, adjacency: Adjacency) -> int:
-        """E, exactly."""
-
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
 

@@ -1,15 +1,27 @@
 """The compressed adjacency: the graph as every backend reads it, O(nonzero weights) large.
 
 All positions of a class see the same neighbourhood, shifted. The neighbours of node (channel,
-position) along an arc are therefore ``anchor[position] + shift`` for the shifts in one short row,
-kept once for each (channel, position class):
+position) along an arc are therefore those of one short list, moved to where the position is:
 
-    row = arc_row[arc] + channel * arc_classes[arc] + position_class[arc_position[arc] + position]
-    neighbours = anchor[arc_position[arc] + position] + shifts[row_ptr[row] : row_ptr[row + 1]]
+    at = arc_position[arc] + position
+    l = row_list[arc_row[arc] + channel * arc_classes[arc] + position_class[at]]
+    neighbours = anchor[at] + span[span_ptr[arc]:span_ptr[arc + 1]] + shifts[list_ptr[l]:list_ptr[l + 1]]
+
+where the last line means all sums of an entry of ``span`` and one of ``shifts``. The span of most arcs
+is {0}; it holds what all lists of an arc have in common (the window of a pool, all tokens for
+attention), so that a list is as long as the nonzero weights that it stands for. Along a *flat* arc
+(``arc_flat``), an index table in place of a closed form, the position of a node is its number within
+its partition and its channel 0.
 
 Every block of edges appears as two arcs, one a direction. Arcs of partition p are
 ``arc_ptr[p] : arc_ptr[p + 1]``, those before ``arc_mid[p]`` leading to out-neighbours, the others to
-in-neighbours. A neighbour appears once in all arcs of a node together.
+in-neighbours. A neighbour appears once in all arcs of a node together. Lists are in ascending order.
+
+Where many positions have their class and their anchor in common (the pixels of one pooling cell, all
+tokens of an attention layer) the nodes there have the very same neighbours. Such nodes form a *hub*, of
+number ``list_hub[l] + position_group[at]`` (``list_hub`` is -1 for lists that are not shared): whatever
+depends only on the neighbour list is computed once a hub. Hub h stands for list ``hub_list[h]`` at
+``hub_anchor[h]``, along arc ``hub_arc[h]``.
 """
 
 from typing import NamedTuple
@@ -26,18 +38,32 @@ class Adjacency(NamedTuple):
     arc_ptr: np.ndarray  # (P + 1,) int32
     arc_mid: np.ndarray  # (P,) int32
     arc_other: np.ndarray  # (A,) int32: the partition at the other end
-    arc_position: np.ndarray  # (A,) int64: where the arc's rows of position_class and anchor begin
+    arc_flat: np.ndarray  # (A,) bool: positions are numbers within the partition
+    arc_position: np.ndarray  # (A,) int64: where the arc's part of the arrays of positions begins
     arc_classes: np.ndarray  # (A,) int32
-    arc_row: np.ndarray  # (A,) int64: where the arc's rows of row_ptr begin
+    arc_row: np.ndarray  # (A,) int64: where the arc's rows begin
+    span_ptr: np.ndarray  # (A + 1,) int64
+    span: np.ndarray  # (shifts that an arc's lists have in common,) int32, ascending
     position_class: np.ndarray  # (positions of all arcs,) int32
+    position_group: np.ndarray  # (positions of all arcs,) int32: number of its (class, anchor) in the arc
     anchor: np.ndarray  # (positions of all arcs,) int32
-    row_ptr: np.ndarray  # (rows + 1,) int64
+    row_list: np.ndarray  # (rows,) int64
+    list_ptr: np.ndarray  # (lists + 1,) int64
+    list_hub: np.ndarray  # (lists,) int64: first hub of the list, or -1
     shifts: np.ndarray  # (entries,) int32
+    hub_arc: np.ndarray  # (hubs,) int32
+    hub_list: np.ndarray  # (hubs,) int64
+    hub_anchor: np.ndarray  # (hubs,) int32
 
     @property
     def num_nodes(self) -> int:
         """Number of nodes."""
         return int(self.offset[-1])
+
+    @property
+    def num_hubs(self) -> int:
+        """Number of neighbour lists, each at one place, that several nodes share."""
+        return len(self.hub_arc)
 
     @property
     def nbytes(self) -> int:
@@ -50,7 +76,8 @@ class Block(NamedTuple):
 
     W_k, the weights of tap k, holds (target channel, source channel, |w|); R_k pairs target and
     source positions. Pairs are kept as runs: target0 + j * target_step, source0 + j * source_step
-    for j < length. Steps and starts count nodes within the partition.
+    for j < length. Steps and starts count nodes within the partition. In a flat block every source
+    node is a position of its own, of channel 0, and each input channel of the weight has its own taps.
     """
 
     source_offset: int
@@ -67,6 +94,12 @@ class Block(NamedTuple):
     runs: np.ndarray  # (runs, 5) int64: target0, source0, length, target_step, source_step
     pair_count: np.ndarray  # (taps,) int64: position pairs of each tap
     overlaps: bool  # whether two nonzeros can meet in one edge
+    flat: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays in bytes."""
+        return sum(a.nbytes for a in self if isinstance(a, np.ndarray))
 
 
 def node_positions(adjacency: Adjacency, partition: int) -> tuple[int, int]:
@@ -75,3 +108,10 @@ def node_positions(adjacency: Adjacency, partition: int) -> tuple[int, int]:
     other = int(adjacency.divisor[partition])
     pair = size // max(other, 1), other
     return pair if adjacency.channel_first[partition] else pair[::-1]
+
+
+def arc_positions(adjacency: Adjacency, partition: int, arc: int) -> tuple[int, int]:
+    """Channels and positions of a partition as one of its arcs sees them."""
+    if adjacency.arc_flat[arc]:
+        return 1, int(adjacency.offset[partition + 1] - adjacency.offset[partition])
+    return node_positions(adjacency, partition)

@@ -1,19 +1,57 @@
-"""From weights to blocks and to the compressed adjacency."""
+"""From weights to blocks: which nonzero weights meet which position pairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
-from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu import compress
-from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.geometry import Contribution
-from mge_gpu.graph.positions import Classes, PositionMap, join
+from mge_gpu.graph.positions import PositionMap, join
 from mge_gpu.tracing.program import Layer, Partition
 
 Nonzeros = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Weight = Callable[[int], torch.Tensor | None]  # of a layer, by its index; None for identity skips
+
+
+@dataclass(frozen=True)
+class Group:
+    """Contributions to one block: those between two partitions that can meet in one edge."""
+
+    source: int
+    target: int
+    members: list[Contribution]
+    positions: PositionMap
+
+
+def group_contributions(parts: Sequence[Contribution]) -> list[Group]:
+    """Contributions of equal source and target that read common source channels go together.
+
+    Those that read other channels (query, key and value in one partition) stay apart, each with the
+    structure of its own position map.
+    """
+    between: dict[tuple[int, int], list[tuple[set[int], list[Contribution]]]] = {}
+    for part in parts:
+        read = {int(c) for c in np.unique(part.channels.channel[:, None] + part.channel_shift)}
+        groups = between.setdefault((part.source, part.target), [])
+        meeting = [g for g in groups if g[0] & read]
+        groups[:] = [g for g in groups if not g[0] & read]
+        together = [m for g in meeting for m in g[1]]
+        groups.append((read.union(*(g[0] for g in meeting)), [*together, part]))
+    shared: dict[tuple[int, ...], PositionMap] = {}
+    out = []
+    for (source, target), groups in between.items():
+        for _, members in groups:
+            maps = [p.positions for p in members]
+            ids = tuple(map(id, maps))
+            if ids not in shared:
+                shared[ids] = join(maps)
+            out.append(Group(source, target, members, shared[ids]))
+    return out
 
 
 def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> Nonzeros:
@@ -29,6 +67,8 @@ def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> N
             f"layer {layer.name!r}: the weight reads {group_in * layer.groups} input channels, the route has "
             f"{len(channels.ptr) - 1}"
         )
+    if not channels.injective and len(channels.sets) == 1 and len(part.channel_shift) == 1:
+        return _mixed(part, matrix, layer.groups)
     total = compress.count_nonzeros(matrix, np.diff(channels.ptr), part.key, group_in, group_out)
     target, source, tap = (np.empty(total, np.int32) for _ in range(3))
     value = np.empty(total, np.float32)
@@ -52,6 +92,28 @@ def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> N
     return target, source, tap, value
 
 
+def _mixed(part: Contribution, matrix: np.ndarray, groups: int) -> Nonzeros:
+    """The same where input channels share source channels (the heads of attention): |W| times incidence."""
+    channels = part.channels
+    n_out, n_in, taps = matrix.shape
+    width = int(channels.channel.max(initial=-1)) + 1
+    row = np.repeat(np.arange(len(channels.ptr) - 1), np.diff(channels.ptr))
+    ones = np.ones(len(row))
+    incidence = sp.csr_array((ones, (row, channels.channel)), shape=(len(channels.ptr) - 1, width))
+    dense = np.zeros((n_out, width, taps), np.float64)
+    step = n_out // groups
+    for g in range(groups):
+        rows = slice(g * step, (g + 1) * step)
+        mix = incidence[g * n_in : (g + 1) * n_in].T
+        for t in range(taps):
+            dense[rows, :, t] = (mix @ np.abs(matrix[rows, :, t]).T.astype(np.float64)).T
+    dense[:, :, part.key[:, 0] < 0] = 0
+    target, source, tap = np.nonzero(dense)
+    value = dense[target, source, tap].astype(np.float32)
+    channel = (source + part.channel_shift[0]).astype(np.int32)
+    return target.astype(np.int32), channel, part.key[tap, 0].astype(np.int32), value
+
+
 def _coalesce(target: np.ndarray, source: np.ndarray, tap: np.ndarray, value: np.ndarray) -> Nonzeros:
     """Add up the weights of equal (target, source, tap)."""
     order = np.lexsort((tap, source, target))
@@ -62,127 +124,51 @@ def _coalesce(target: np.ndarray, source: np.ndarray, tap: np.ndarray, value: np
     return target[start], source[start], tap[start], summed.astype(np.float32)
 
 
-def build_blocks(
-    partitions: Sequence[Partition],
-    layers: Sequence[Layer],
-    parts: Sequence[Contribution],
-    weights: Mapping[int, torch.Tensor | None],
-) -> list[tuple[int, int, Block, PositionMap]]:
-    """One block for each pair of partitions that a layer links: (source, target, block, positions)."""
-    grouped: dict[tuple[int, int], list[Contribution]] = {}
-    for part in parts:
-        grouped.setdefault((part.source, part.target), []).append(part)
-    shared: dict[tuple[int, ...], PositionMap] = {}
-    lists = run(lambda k: nonzeros(parts[k], layers[parts[k].layer], weights[parts[k].layer]), len(parts))
-    entries = {id(part): found for part, found in zip(parts, lists, strict=True)}
-    out = []
-    for (source, target), members in grouped.items():
-        ids = tuple(id(p.positions) for p in members)
-        if ids not in shared:
-            shared[ids] = join([p.positions for p in members])
-        positions = shared[ids]
-        found = [entries.pop(id(p)) for p in members]
-        shift = np.cumsum([0] + [p.positions.taps for p in members])
-        for k, (_, _, tap, _) in enumerate(found):
-            tap += np.int32(shift[k])
-        if len(found) == 1:
-            columns = found[0]
-        else:
-            a, b, c, d = (np.concatenate(column) for column in zip(*found, strict=True))
-            order = np.argsort(a, kind="stable")
-            columns = a[order], b[order], c[order], d[order]
-        s, t = partitions[source], partitions[target]
-        run_ptr, runs = positions.runs
-        steps = np.array([t.position_stride, s.position_stride, 1, t.position_stride, s.position_stride])
-        block = Block(
-            s.offset,
-            t.offset,
-            s.channel_stride,
-            t.channel_stride,
-            t.position_stride,
-            t.positions,
-            columns[0],
-            columns[1],
-            columns[2],
-            columns[3],
-            run_ptr,
-            runs * steps,
-            np.diff(positions.ptr),
-            positions.by_target.repeats,
-        )
-        out.append((source, target, block, positions))
-    return out
-
-
-def build_adjacency(
-    partitions: Sequence[Partition], blocks: Sequence[tuple[int, int, Block, PositionMap]]
-) -> Adjacency:
-    """The compressed adjacency of all blocks, both directions."""
-
-    def both_ways(k: int) -> list[tuple[int, int, int, np.ndarray, np.ndarray, Classes, Partition]]:
-        source, target, b, positions = blocks[k]
-        s, t = partitions[source], partitions[target]
-        out = _rows(b.source_channel, b.target_channel, b.tap, positions.by_source, s, t, b.overlaps)
-        back = _rows(b.target_channel, b.source_channel, b.tap, positions.by_target, t, s, b.overlaps)
-        return [
-            (source, 0, target, *out, positions.by_source, t),
-            (target, 1, source, *back, positions.by_target, s),
-        ]
-
-    arcs = [arc for pair in run(both_ways, len(blocks)) for arc in pair]
-    arcs.sort(key=lambda a: (a[0], a[1], a[2]))
-    owner = np.array([a[0] for a in arcs], np.int64)
-    inward = np.array([a[1] for a in arcs], np.int64)
-    n = len(partitions)
-    arc_ptr = np.searchsorted(owner, np.arange(n + 1)).astype(np.int32)
-    arc_mid = arc_ptr[:-1] + np.bincount(owner[inward == 0], minlength=n).astype(np.int32)
-    sizes = [len(a[3]) - 1 for a in arcs]
-    entries = np.cumsum([0] + [len(a[4]) for a in arcs])
-    row_ptr = [a[3][:-1] + e for a, e in zip(arcs, entries, strict=False)] + [entries[-1:]]
-    empty = [np.zeros(0, np.int32)]
-    anchors = [a[5].anchor * a[6].position_stride + a[6].offset for a in arcs]
-    return Adjacency(
-        offset=np.array([p.offset for p in partitions] + [sum(p.size for p in partitions)], np.int64),
-        divisor=np.array([p.positions if p.channel_dim == 0 else p.channels for p in partitions], np.int64),
-        channel_first=np.array([p.channel_dim == 0 for p in partitions], np.bool_),
-        arc_ptr=arc_ptr,
-        arc_mid=arc_mid.astype(np.int32),
-        arc_other=np.array([a[2] for a in arcs], np.int32),
-        arc_position=np.cumsum([0] + [len(a[5].position_class) for a in arcs])[:-1].astype(np.int64),
-        arc_classes=np.array([a[5].count for a in arcs], np.int32),
-        arc_row=np.cumsum([0, *sizes])[:-1].astype(np.int64),
-        position_class=np.concatenate([a[5].position_class for a in arcs] or empty),
-        anchor=np.concatenate([a.astype(np.int32) for a in anchors] or empty),
-        row_ptr=np.concatenate(row_ptr).astype(np.int64),
-        shifts=np.concatenate([a[4] for a in arcs] or empty),
+def build_block(
+    group: Group, partitions: Sequence[Partition], layers: Sequence[Layer], weight: Weight
+) -> Block:
+    """The block of a group of contributions."""
+    found = [nonzeros(p, layers[p.layer], weight(p.layer)) for p in group.members]
+    shift = np.cumsum([0] + [p.positions.taps for p in group.members])
+    for k, (_, _, tap, _) in enumerate(found):
+        tap += np.int32(shift[k])
+    if len(found) == 1:
+        columns = found[0]
+    else:
+        a, b, c, d = (np.concatenate(column) for column in zip(*found, strict=True))
+        order = np.argsort(a, kind="stable")
+        columns = a[order], b[order], c[order], d[order]
+    s, t, positions = partitions[group.source], partitions[group.target], group.positions
+    flat = group.members[0].flat
+    step = 1 if flat else s.position_stride
+    run_ptr, runs = positions.runs
+    return Block(
+        s.offset,
+        t.offset,
+        0 if flat else s.channel_stride,
+        t.channel_stride,
+        t.position_stride,
+        t.positions,
+        *columns,
+        run_ptr,
+        runs * np.array([t.position_stride, step, 1, t.position_stride, step]),
+        np.diff(positions.ptr),
+        positions.by_target.repeats,
+        flat,
     )
 
 
-def _rows(
-    mine: np.ndarray,
-    other: np.ndarray,
-    tap: np.ndarray,
-    classes: Classes,
-    here: Partition,
-    there: Partition,
-    overlaps: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Row pointers and shifts of one direction of a block."""
-    ptr = np.zeros(here.channels * classes.count + 1, np.int64)
-    compress.count_rows(mine, tap, classes.entry_ptr, classes.entry_class, classes.count, ptr[1:])
-    np.cumsum(ptr, out=ptr)
-    shifts = np.empty(int(ptr[-1]), np.int32)
-    compress.fill_rows(
-        mine,
-        other,
-        tap,
-        classes.entry_ptr,
-        classes.entry_class,
-        classes.entry_shift,
-        classes.count,
-        there.channel_stride,
-        there.position_stride,
-        ptr[:-1].copy(),
-        shifts,
+def block_positions(block: Block, source: Partition) -> PositionMap:
+    """The position pairs that a block's runs spell out."""
+    target0, source0, length, target_step, source_step = block.runs.T
+    at = np.repeat(np.arange(len(length)), length)
+    within = np.arange(len(at)) - np.repeat(np.cumsum(length) - length, length)
+    ends = np.concatenate([[0], np.cumsum(length)])
+    step = 1 if block.flat else source.position_stride
+    return PositionMap(
+        block.target_positions,
+        source.size if block.flat else source.positions,
+        ends[block.run_ptr].astype(np.int64),
+        (target0[at] + within * target_step[at]) // block.target_position_stride,
+        (source0[at] + within * source_step[at]) // step,
     )
-    return compress.unique_rows(ptr, shifts) if overlaps else (ptr, shifts)

@@ -1,19 +1,24 @@
 """`encode`: from a model (or a traced program) and masks to a graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
+from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import GraphError
-from mge_gpu.graph.blocks import build_adjacency, build_blocks
-from mge_gpu.graph.geometry import Contribution, contributions
-from mge_gpu.graph.multipartite import MultipartiteGraph
+from mge_gpu.graph.blocks import Group, Weight, build_block, group_contributions
+from mge_gpu.graph.geometry import contributions
+from mge_gpu.graph.multipartite import MultipartiteGraph, Placed
 from mge_gpu.graph.rolled import rolled_program
 from mge_gpu.masks import check_masks, check_weight
 from mge_gpu.tracing import Program, trace
 
 ENCODINGS = ("mge", "rolled", "rolled-channel")
+
+SNAPSHOT = 1 << 26
+"""Nonzero weights (of 16 bytes each) that a graph takes in at once; beyond, it reads them block by block."""
 
 
 def encode(
@@ -68,14 +73,13 @@ def encode(
                 "got a model without input_shape; pass the shape of one sample, e.g. (3, 224, 224)"
             )
         program = trace(model, input_shape, pad_input=pad_input, identity_skips=identity_skips)
-    weights = read_weights(program, masks)
+    checked = check_masks(masks, program.weight_shapes()) if masks else {}
+    read: Weight = partial(masked_weight, program, checked)
     if encoding != "mge":
-        program, weights = rolled_program(program, weights, encoding)
-    blocks = build_blocks(program.partitions, program.layers, _geometry(program), weights)
+        program, read = rolled_program(program, read, encoding)
     return MultipartiteGraph(
         program.partitions,
-        [b[:3] for b in blocks],
-        lambda: build_adjacency(program.partitions, blocks),
+        _blocks(program, read),
         program.input_partitions,
         program.output_partitions,
         {
@@ -88,25 +92,59 @@ def encode(
     )
 
 
-def _geometry(program: Program) -> list[Contribution]:
-    """The program's contributions, made once for all masks."""
-    if "geometry" not in program.cache:
-        program.cache["geometry"] = contributions(program)
-    known: list[Contribution] = program.cache["geometry"]
+def _groups(program: Program) -> list[Group]:
+    """The program's contributions by block, made once for all masks."""
+    if "groups" not in program.cache:
+        program.cache["groups"] = group_contributions(contributions(program))
+    known: list[Group] = program.cache["groups"]
     return known
 
 
-def read_weights(
-    program: Program, masks: Mapping[str, torch.Tensor] | None
-) -> dict[int, torch.Tensor | None]:
-    """The masked weight of each layer by its index; None for identity skips."""
-    checked = check_masks(masks, program.weight_shapes()) if masks else {}
-    out: dict[int, torch.Tensor | None] = {}
-    for index, layer in enumerate(program.layers):
-        if layer.weight is None:
-            out[index] = None
-            continue
-        weight = layer.weight(checked)
-        check_weight(layer.weight_name, weight)
-        out[index] = weight
-    return out
+def _blocks(program: Program, read: Weight) -> list[Placed] | Callable[[], Iterator[Placed]]:
+    """All blocks; or, where they would take gigabytes, a function that makes one at a time from the weights.
+
+    Such a function works on the weights as they were: it raises GraphError where they have changed.
+    """
+    groups = _groups(program)
+    sums = run(lambda k: _checked_sum(read(k)), len(program.layers))
+
+    def make(group: Group) -> Placed:
+        block = build_block(group, program.partitions, program.layers, read)
+        return group.source, group.target, block, group.positions
+
+    if sum(count for count, _ in sums) <= SNAPSHOT:
+        return run(lambda k: make(groups[k]), len(groups))
+
+    def one_by_one() -> Iterator[Placed]:
+        for group in groups:
+            for part in group.members:
+                layer = program.layers[part.layer]
+                if _checked_sum(read(part.layer)) != sums[part.layer]:
+                    raise GraphError(
+                        f"the weight of layer {layer.name!r} has changed since the graph was encoded; "
+                        "encode again"
+                    )
+            yield make(group)
+
+    return one_by_one
+
+
+def _checked_sum(weight: torch.Tensor | None) -> tuple[int, int]:
+    """(nonzeros, sum of bit patterns) of a weight: it changes when the weight does."""
+    if weight is None:
+        return 0, 0
+    bits = weight.to(torch.float32).contiguous().view(torch.int32)
+    return int(torch.count_nonzero(weight)), int(bits.sum(dtype=torch.int64))
+
+
+def masked_weight(program: Program, masks: Mapping[str, torch.Tensor], index: int) -> torch.Tensor | None:
+    """The weight of layer ``index`` with its mask applied; None for an identity skip.
+
+    Raises MaskError for NaN, Inf, complex and whole numbers.
+    """
+    layer = program.layers[index]
+    if layer.weight is None:
+        return None
+    weight = layer.weight(masks)
+    check_weight(layer.weight_name, weight)
+    return weight

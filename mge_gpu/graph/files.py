@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.adjacency import Block
 from mge_gpu.errors import GraphError
-from mge_gpu.graph.checks import sound_adjacency, sound_block, sound_partitions
+from mge_gpu.graph.blocks import block_positions
+from mge_gpu.graph.checks import sound_block, sound_partitions
 from mge_gpu.tracing.program import Partition
 
 if TYPE_CHECKING:
     from mge_gpu.graph.multipartite import MultipartiteGraph
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
     """Write the compressed form; an unfinished file never takes the old one's place."""
-    arrays: dict[str, Any] = {f"adjacency.{k}": a for k, a in graph.adjacency._asdict().items()}
+    arrays: dict[str, Any] = {}
     head: dict[str, Any] = {
         "format": FORMAT,
         "partitions": [asdict(p) for p in graph.partitions],
@@ -67,7 +68,6 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
             raise GraphError(
                 f"{name!r} has format {head['format']}, this version reads {FORMAT}; encode again"
             )
-        adjacency = Adjacency(**{k: arrays[f"adjacency.{k}"] for k in Adjacency._fields})
         partitions = [
             Partition(p["name"], tuple(p["shape"]), p["offset"], p["channel_dim"]) for p in head["partitions"]
         ]
@@ -77,13 +77,12 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
             found = {f: arrays[f"block.{k}.{f}"] for f in Block._fields if f not in scalars}
             blocks.append((source, target, Block(**scalars, **found)))
         inputs, outputs, info = head["input_partitions"], head["output_partitions"], dict(head["info"])
-        sound = (
-            sound_partitions(partitions, [*inputs, *outputs])
-            and sound_adjacency(adjacency, partitions)
-            and all(sound_block(*b, partitions) for b in blocks)
+        sound = sound_partitions(partitions, [*inputs, *outputs]) and all(
+            sound_block(*b, partitions) for b in blocks
         )
         if not sound:
             raise ValueError("its arrays contradict each other")
+        placed = [(s, t, b, block_positions(b, partitions[s])) for s, t, b in blocks]
     except GraphError:
         raise
     except FileNotFoundError as error:
@@ -92,4 +91,4 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
         raise GraphError(
             f"{name!r} is not a graph file or is damaged ({type(error).__name__}: {error}); save it again"
         ) from error
-    return MultipartiteGraph(partitions, blocks, adjacency, inputs, outputs, info)
+    return MultipartiteGraph(partitions, placed, inputs, outputs, info)

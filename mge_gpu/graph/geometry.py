@@ -6,10 +6,9 @@ from math import prod
 
 import numpy as np
 
-from mge_gpu.errors import GraphError
 from mge_gpu.graph.positions import ChannelMap, PositionMap, channel_map
 from mge_gpu.tracing.program import Layer, Partition, Program, Use
-from mge_gpu.tracing.relation import Relation, compose, function
+from mge_gpu.tracing.relation import Relation, compose, function, outer_sum
 
 
 @dataclass(frozen=True)
@@ -24,44 +23,83 @@ class Contribution:
     key: np.ndarray  # (taps, channel shifts) int64: index of the (tap, shift) pair, -1 where it is empty
     keys: int
     channel_shift: np.ndarray  # (channel shifts,) int64
+    flat: bool  # whether every source node is a position of its own
+
+
+Pieces = tuple[ChannelMap, PositionMap, np.ndarray, int, np.ndarray, bool]
 
 
 def contributions(program: Program) -> list[Contribution]:
-    """One contribution for each layer and each partition that it reads; equal geometry is shared."""
-    cache: dict[bytes, tuple[ChannelMap, PositionMap, np.ndarray, int, np.ndarray]] = {}
-    out = []
-    for index, layer in enumerate(program.layers):
-        for use in layer.uses:
-            source = program.partitions[use.source]
-            digest = _digest(layer, use, source)
-            if digest not in cache:
-                cache[digest] = _build(layer, use, source)
-            out.append(Contribution(index, use.source, layer.target, *cache[digest]))
-    return out
+    """One contribution for each layer and each partition that it reads; equal geometry is shared.
+
+    A layout without closed form makes all contributions between the same two partitions flat, so
+    that edges that several of them lead to can be recognised.
+    """
+    cache: dict[bytes, Pieces] = {}
+
+    def pieces(layer: Layer, use: Use, flat: bool) -> Pieces:
+        source = program.partitions[use.source]
+        digest = _digest(layer, use, source, flat)
+        if digest not in cache:
+            cache[digest] = (None if flat else _closed_form(layer, use, source)) or _table(layer, use, source)
+        return cache[digest]
+
+    uses = [(index, layer, use) for index, layer in enumerate(program.layers) for use in layer.uses]
+    found = [pieces(layer, use, use.table is not None) for _, layer, use in uses]
+    flat = {(u.source, x.target) for (_, x, u), p in zip(uses, found, strict=True) if p[-1]}
+    return [
+        Contribution(k, u.source, x.target, *(pieces(x, u, True) if (u.source, x.target) in flat else p))
+        for (k, x, u), p in zip(uses, found, strict=True)
+    ]
 
 
-def _digest(layer: Layer, use: Use, source: Partition) -> bytes:
-    h = hashlib.blake2b(repr((source.shape, source.channel_dim, layer.taps.shape)).encode())
-    for a in (layer.taps, use.channels.ptr, use.channels.idx, use.positions.ptr, use.positions.idx):
+def _digest(layer: Layer, use: Use, source: Partition, flat: bool) -> bytes:
+    shapes = (source.shape, source.channel_dim, layer.taps.shape, input_channels(layer), flat)
+    h = hashlib.blake2b(repr(shapes).encode())
+    for a in (layer.taps, *_arrays(use)):
         h.update(np.ascontiguousarray(a).data)
     return h.digest()
+
+
+def _arrays(use: Use) -> list[np.ndarray]:
+    relations = [use.channels, use.positions] if use.table is None else [use.table]
+    return [a for r in relations for a in (r.ptr, r.idx)]
+
+
+def input_channels(layer: Layer) -> int:
+    """Channels that the layer's weight reads, of all groups."""
+    return layer.weight_shape[0] if layer.transposed else layer.weight_shape[1] * layer.groups
 
 
 def _decode(offsets: np.ndarray, partition: Partition) -> tuple[np.ndarray, np.ndarray]:
     """Offsets within a partition as (channel, position)."""
     if partition.channel_dim == 0:
         return offsets // partition.positions, offsets % partition.positions
-    if prod(partition.shape[partition.channel_dim + 1 :]) != 1:
-        raise GraphError(
-            f"partition {partition.name!r} of shape {partition.shape} has its channels in the middle (dim "
-            f"{partition.channel_dim}); they must come first or last"
-        )
     return offsets % partition.channels, offsets // partition.channels
 
 
-def _build(
-    layer: Layer, use: Use, source: Partition
-) -> tuple[ChannelMap, PositionMap, np.ndarray, int, np.ndarray]:
+def _table(layer: Layer, use: Use, source: Partition) -> Pieces:
+    """The source partition as one channel whose positions are its nodes: each input channel has own taps."""
+    table = outer_sum([use.channels, use.positions]) if use.table is None else use.table
+    channels = input_channels(layer)
+    taps, outputs = layer.taps.shape
+    read = layer.taps.ravel().astype(np.int64)
+    inputs = np.arange(channels)[:, None] * (len(table) // max(channels, 1))
+    member = compose(function(np.where(read >= 0, inputs + read, -1).ravel()), table)
+    row = member.rows()
+    ptr = np.searchsorted(row, np.arange(channels * taps + 1) * outputs).astype(np.int64)
+    positions = PositionMap(outputs, source.size, ptr, row % outputs, member.idx)
+    numbers = np.arange(channels + 1)
+    nowhere = Relation(numbers, np.zeros(channels, np.int64))
+    segments = ChannelMap(numbers, np.zeros(channels, np.int64), numbers[:-1], nowhere, True)
+    return segments, positions, np.arange(taps)[:, None], taps, np.zeros(1, np.int64), True
+
+
+def _closed_form(layer: Layer, use: Use, source: Partition) -> Pieces | None:
+    """Channels and positions apart; None where the layout mixes them."""
+    middle = source.channel_dim and prod(source.shape[source.channel_dim + 1 :]) != 1
+    if use.table is not None or middle:
+        return None
     channels = channel_map(use.channels, _decode(use.channels.idx, source), source.channels)
     shift, position = _decode(use.positions.idx, source)
     taps, outputs = layer.taps.shape
@@ -70,10 +108,7 @@ def _build(
         shifts, shift_id = np.zeros(1, np.int64), np.zeros(0, np.int64)
     wide = int(channels.channel.max(initial=0) + shifts.max()) >= source.channels
     if wide or int(channels.sets.idx.max(initial=0) + position.max(initial=0)) >= source.positions:
-        raise GraphError(
-            f"layer {layer.name!r} reads {source.name!r} in a layout that mixes channels and positions; "
-            "it has no closed form"
-        )
+        return None
     # one member list for all taps: rows are (tap, output position), members index the positions relation
     read = function(layer.taps.ravel().astype(np.int64))
     member = compose(read, Relation(use.positions.ptr, np.arange(len(position))))
@@ -101,4 +136,4 @@ def _build(
         np.concatenate(targets or none),
         np.concatenate(sources or none),
     )
-    return channels, positions, key, len(full), shifts
+    return channels, positions, key, len(full), shifts, False

@@ -1,6 +1,6 @@
 """`MultipartiteGraph`: the encoding of a network, held as blocks and a compressed adjacency."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ import torch
 from mge_gpu.backends import Backend, get_backend
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
+from mge_gpu.graph.compressed import build_adjacency, edges_of_block
+from mge_gpu.graph.positions import PositionMap
 from mge_gpu.tracing.program import MAX_NODES, Partition
 
 if TYPE_CHECKING:
@@ -17,11 +19,20 @@ if TYPE_CHECKING:
     import networkx
     import scipy.sparse
 
+Placed = tuple[int, int, Block, PositionMap]
+
 
 class MultipartiteGraph:
     """A directed graph whose nodes fall into partitions and whose edges carry weights |w|.
 
     The edges are never stored: memory is O(nodes + nonzero weights). `coo` writes them down.
+
+    Args:
+        partitions: the node sets.
+        blocks: (source, target, block, position pairs) of each block, or a function that makes them.
+        input_partitions, output_partitions: indices into ``partitions``.
+        info: what the graph was made from (model, input shape, encoding).
+        device: where it computes.
 
     Attributes:
         partitions: the node sets, in order of execution, with name, shape, offset and size.
@@ -33,8 +44,7 @@ class MultipartiteGraph:
     def __init__(
         self,
         partitions: Sequence[Partition],
-        blocks: Sequence[tuple[int, int, Block]],
-        adjacency: Adjacency | Callable[[], Adjacency],
+        blocks: Sequence[Placed] | Callable[[], Iterable[Placed]],
         input_partitions: Sequence[int],
         output_partitions: Sequence[int],
         info: Mapping[str, Any] | None = None,
@@ -44,8 +54,7 @@ class MultipartiteGraph:
         self.num_nodes = sum(p.size for p in self.partitions)
         if self.num_nodes > MAX_NODES:
             raise GraphError(f"got {self.num_nodes:,} nodes, at most {MAX_NODES:,} fit 32-bit node ids")
-        self.blocks = tuple(blocks)
-        self._adjacency = adjacency
+        self._make = blocks
         self.input_partitions = tuple(input_partitions)
         self.output_partitions = tuple(output_partitions)
         self.info = dict(info or {})
@@ -56,17 +65,30 @@ class MultipartiteGraph:
         """The backend that computes on this graph."""
         return get_backend(self.device.type)
 
+    def iterate_blocks(self) -> Iterable[Placed]:
+        """(source, target, block, position pairs) of each block, made one at a time where they are many."""
+        if "_placed" in self.__dict__:
+            return self._placed
+        return self._make() if callable(self._make) else self._make
+
+    @cached_property
+    def _placed(self) -> tuple[Placed, ...]:
+        return tuple(self._make() if callable(self._make) else self._make)
+
     @property
+    def blocks(self) -> tuple[tuple[int, int, Block], ...]:
+        """(source partition, target partition, block) of each block of edges."""
+        return tuple(b[:3] for b in self._placed)
+
+    @cached_property
     def adjacency(self) -> Adjacency:
         """The compressed adjacency; `coo` does without it, so it is built when it is first asked for."""
-        if not isinstance(self._adjacency, Adjacency):
-            self._adjacency = self._adjacency()
-        return self._adjacency
+        return build_adjacency(self.partitions, self._placed)
 
     @cached_property
     def num_edges(self) -> int:
         """Number of edges, E: exact, in O(nonzero weights)."""
-        return self.backend.num_edges(self.adjacency)
+        return sum(edges_of_block(*b, self.partitions) for b in self.iterate_blocks())
 
     def in_partitions(self, indices: Sequence[int]) -> np.ndarray:
         """Boolean mask (N,) of the nodes of some partitions."""

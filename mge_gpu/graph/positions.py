@@ -14,11 +14,15 @@ class Classes:
     """Positions of one side of a block grouped by the neighbourhood they see, up to a shift.
 
     ``position_class`` and ``anchor`` are per position; class entries (class, shift) are listed by tap.
+    The neighbourhood is every sum of an entry's shift and a member of ``span``.
     """
 
     count: int
     position_class: np.ndarray  # (positions,) int32
     anchor: np.ndarray  # (positions,) int64
+    span: np.ndarray  # (shifts common to all entries,) int64, ascending from 0
+    group: np.ndarray  # (positions,) int32: positions of a group see the very same
+    groups: int
     entry_ptr: np.ndarray  # (taps + 1,) int64
     entry_class: np.ndarray  # (entries,) int32
     entry_shift: np.ndarray  # (entries,) int64
@@ -90,18 +94,47 @@ def _classes(n: int, tap_ptr: np.ndarray, mine: np.ndarray, other: np.ndarray) -
     cls = np.repeat(np.arange(len(first)), counts)
     at = np.concatenate([np.arange(ptr[p], ptr[p + 1]) for p in first]) if n else np.zeros(0, np.int64)
     shift, entry_tap = other[at] - anchor[first][cls], tap[at]
-    by_tap = np.argsort(entry_tap, kind="stable")
     spot = np.sort(cls * (int(shift.max(initial=0)) + 1) + shift)
+    repeats = bool((spot[1:] == spot[:-1]).any())
+    span, kept = _common_span(cls, entry_tap, shift) if not repeats else _ALONE
+    cls, shift, entry_tap = cls[kept], shift[kept], entry_tap[kept]
+    by_tap = np.argsort(entry_tap, kind="stable")
     entry_ptr = np.searchsorted(entry_tap[by_tap], np.arange(taps + 1)).astype(np.int64)
+    place, same = np.unique(group * (int(anchor.max(initial=0)) + 1) + anchor, return_inverse=True)
     return Classes(
         len(first),
         group.astype(np.int32),
         anchor,
+        span,
+        same.astype(np.int32),
+        len(place),
         entry_ptr,
         cls[by_tap].astype(np.int32),
         shift[by_tap],
-        bool((spot[1:] == spot[:-1]).any()),
+        repeats,
     )
+
+
+_ALONE = np.zeros(1, np.int64), slice(None)
+
+
+def _common_span(cls: np.ndarray, tap: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, slice]:
+    """What the shifts of every (class, tap) have in common, and a slice that takes the first of each.
+
+    Entries come by class and tap, shifts ascending. Where the sets differ from one another by more
+    than a shift, the span is {0} and all entries stay.
+    """
+    if not len(shift):
+        return _ALONE
+    start = np.flatnonzero(np.r_[True, (cls[1:] != cls[:-1]) | (tap[1:] != tap[:-1])])
+    size = int(start[1]) if len(start) > 1 else len(shift)
+    if size == 1 or size * len(start) != len(shift) or (np.diff(start) != size).any():
+        return _ALONE
+    table = shift.reshape(-1, size)
+    span = table[0] - table[0, 0]
+    if not (table - table[:, :1] == span).all():
+        return _ALONE
+    return span, slice(None, None, size)
 
 
 @dataclass(frozen=True)

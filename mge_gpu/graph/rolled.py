@@ -1,6 +1,6 @@
 """Rolled encodings: one bipartite graph a layer, the baselines of the paper."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +11,8 @@ from mge_gpu.tracing.relation import arange
 
 
 def rolled_program(
-    program: Program, weights: Mapping[int, torch.Tensor | None], encoding: str
-) -> tuple[Program, dict[int, torch.Tensor | None]]:
+    program: Program, read: Callable[[int], torch.Tensor | None], encoding: str
+) -> tuple[Program, Callable[[int], torch.Tensor | None]]:
     """Replace each layer by a linear layer between two partitions of its own.
 
     rolled: left C_in/groups * k_h * k_w nodes, right C_out, edge weight |w|.
@@ -22,7 +22,7 @@ def rolled_program(
     layers: list[Layer] = []
     matrices: dict[int, torch.Tensor | None] = {}
     for index, layer in enumerate(program.layers):
-        weight = weights[index]
+        weight = read(index)
         if weight is None:
             continue
         matrix = layer.matrix(weight)  # (C_out, C_in / groups, taps)
@@ -60,4 +60,4 @@ def rolled_program(
         input_partitions=even,
         output_partitions=odd,
         cache={},
-    ), matrices
+    ), matrices.__getitem__

@@ -6,7 +6,7 @@ Keys leave out the overload unless overloads differ, and the underscore of in-pl
 from collections.abc import Callable
 from typing import Any
 
-from mge_gpu.tracing.handlers import layers, masks, pools, products, shapes, sums
+from mge_gpu.tracing.handlers import gather, layers, masks, pools, products, resample, shapes, sums
 from mge_gpu.tracing.tracer import Call
 
 Handler = Callable[[Call], Any]
@@ -119,15 +119,37 @@ HANDLERS: dict[str, Handler] = {
     "aten.tensor_split": shapes.split,
     "aten.unbind": shapes.unbind,
     "aten.flip": shapes.flip,
-    "aten.roll": shapes.roll,
-    "aten.index_select": shapes.index_select,
-    "aten.index": shapes.index,
+    "aten.roll": gather.roll,
+    "aten.index_select": gather.index_select,
+    "aten.index": gather.index,
     "aten.pad": shapes.pad,
     "aten.constant_pad_nd": shapes.pad,
-    "aten.upsample_nearest1d": shapes.upsample_nearest,
-    "aten.upsample_nearest2d": shapes.upsample_nearest,
-    "aten.upsample_nearest3d": shapes.upsample_nearest,
-    "aten.pixel_shuffle": shapes.pixel_shuffle,
+    "aten.upsample_nearest1d": resample.upsample_nearest,
+    "aten.upsample_nearest2d": resample.upsample_nearest,
+    "aten.upsample_nearest3d": resample.upsample_nearest,
+    "aten.pixel_shuffle": resample.pixel_shuffle,
+    "aten.pixel_unshuffle": resample.pixel_unshuffle,
+    "aten.upsample_linear1d": resample.upsample_smooth,
+    "aten.upsample_bilinear2d": resample.upsample_smooth,
+    "aten.upsample_bicubic2d": resample.upsample_smooth,
+    "aten._upsample_bilinear2d_aa": resample.upsample_smooth,
+    "aten._upsample_bicubic2d_aa": resample.upsample_smooth,
+    "aten.upsample_trilinear3d": resample.upsample_smooth,
+    "aten.im2col": resample.windows_apart,
+    "aten.col2im": resample.windows_together,
+    "aten.unfold": gather.sliding,
+    "aten.gather": gather.gather,
+    "aten.take_along_dim": gather.gather,
+    "aten.repeat_interleave": gather.repeat_interleave,
+    "aten.diagonal": gather.diagonal,
+    "aten.cumsum": pools.cumulative,
+    "aten.cumprod": pools.cumulative,
+    "aten.logcumsumexp": pools.cumulative,
+    "aten.view_as": shapes.view,
+    "aten.reshape_as": shapes.view,
+    "aten.numpy_T": shapes.reverse,
+    "aten.mT": shapes.transpose_last,
+    "aten.tile": shapes.repeat,
     "aten.channel_shuffle": shapes.channel_shuffle,
     "aten.repeat": shapes.repeat,
     "_operator.getitem": shapes.getitem,

@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency, Block, node_positions
-from mge_gpu.backends.cpu import coo, local, neighbours, peel, product, traverse
+from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
-
-NONE = np.zeros(0, np.int32)
 
 
 class CpuBackend:
@@ -17,24 +15,11 @@ class CpuBackend:
 
     name = "cpu"
 
-    def num_edges(self, adjacency: Adjacency) -> int:
-        """E, from row lengths and the number of positions of each class."""
-        g, total = adjacency, 0
-        for p in range(len(g.divisor)):
-            channels, positions = node_positions(g, p)
-            for arc in range(g.arc_ptr[p], g.arc_mid[p]):
-                classes = int(g.arc_classes[arc])
-                at = int(g.arc_position[arc])
-                times = np.bincount(g.position_class[at : at + positions], minlength=classes)
-                row = int(g.arc_row[arc])
-                lengths = np.diff(g.row_ptr[row : row + channels * classes + 1]).reshape(channels, classes)
-                total += int(lengths.sum(0) @ times)
-        return total
-
     def degrees(self, adjacency: Adjacency) -> tuple[np.ndarray, np.ndarray]:
         """(in-degree, out-degree), each (N,) int64."""
         indeg, outdeg = (np.zeros(adjacency.num_nodes, np.int64) for _ in range(2))
-        neighbours.degrees(adjacency, indeg, outdeg)
+        ends = balanced(np.ones(len(indeg)), num_threads())
+        run(lambda k: neighbours.degrees(adjacency, ends[k], ends[k + 1], indeg, outdeg), len(ends) - 1)
         return indeg, outdeg
 
     def coo(self, blocks: Sequence[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,20 +39,28 @@ class CpuBackend:
     def neighbour_sums(self, adjacency: Adjacency, x: np.ndarray) -> np.ndarray:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""
         out = np.zeros(adjacency.num_nodes, x.dtype)
-        cuts = balanced(np.ones(len(out)), 8 * num_threads())
-        run(lambda k: neighbours.neighbour_sums(adjacency, x, cuts[k], cuts[k + 1], out), len(cuts) - 1)
+        shared = np.zeros(adjacency.num_hubs, x.dtype)
+        parts = 8 * num_threads()
+        hubs = balanced(np.ones(len(shared)), parts)
+        run(lambda k: neighbours.hub_sums(adjacency, x, hubs[k], hubs[k + 1], shared), parts)
+        ends = balanced(np.ones(len(out)), parts)
+        run(lambda k: neighbours.neighbour_sums(adjacency, x, shared, ends[k], ends[k + 1], out), parts)
         return out
 
     def components(self, adjacency: Adjacency) -> tuple[int, np.ndarray]:
         """(connected components, BFS parent of each node (N,) int32, -1 at roots)."""
-        parent, queue = (np.empty(adjacency.num_nodes, np.int32) for _ in range(2))
-        return traverse.forest(adjacency, NONE, parent, queue), parent
+        parent = traverse.forest(adjacency, self._degree(adjacency))
+        return int((parent == traverse.ROOT).sum()), parent
+
+    def _degree(self, adjacency: Adjacency) -> np.ndarray:
+        indeg, outdeg = self.degrees(adjacency)
+        indeg += outdeg
+        return indeg.astype(np.int32)
 
     def coreness(self, adjacency: Adjacency) -> np.ndarray:
         """Core number of each node of the undirected graph, (N,) int32."""
-        indeg, outdeg = self.degrees(adjacency)
-        degree = (indeg + outdeg).astype(np.int32)
-        peel.coreness(adjacency, degree)
+        degree = self._degree(adjacency)
+        peel.coreness(adjacency, degree, num_threads())
         return degree
 
     def cut_counts(self, adjacency: Adjacency, parent: np.ndarray) -> tuple[int, int]:
@@ -75,10 +68,8 @@ class CpuBackend:
 
         The certificate is the BFS forest ``parent`` and any maximal forest of the rest.
         """
-        second, queue = (np.empty(adjacency.num_nodes, np.int32) for _ in range(2))
-        traverse.forest(adjacency, parent, second, queue)
-        del queue
-        bridges, articulation = traverse.low_points(*traverse.forest_csr(parent, second))
+        second = traverse.forest(adjacency, self._degree(adjacency), parent)
+        bridges, articulation = cuts.low_points(*cuts.forest_csr(parent, second))
         return int(bridges), int(articulation)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
@@ -101,4 +92,4 @@ class CpuBackend:
     def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""
         indeg, outdeg = self.degrees(adjacency)
-        return local.clique_counts(adjacency, nodes, cost, int((indeg + outdeg).max(initial=0)))
+        return cliques.clique_counts(adjacency, nodes, cost, int((indeg + outdeg).max(initial=0)))

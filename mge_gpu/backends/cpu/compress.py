@@ -145,6 +145,51 @@ def fill_rows(
 
 
 @jit
+def sort_rows(ptr: np.ndarray, shifts: np.ndarray) -> None:
+    """Sort each row in place. Most are sorted already, or in short descending runs."""
+    for r in range(len(ptr) - 1):
+        lo, hi = ptr[r], ptr[r + 1]
+        moves = 0
+        for j in range(lo + 1, hi):
+            x = shifts[j]
+            i = j
+            while i > lo and shifts[i - 1] > x:
+                shifts[i] = shifts[i - 1]
+                i -= 1
+            shifts[i] = x
+            moves += j - i
+            if moves > 32 * (hi - lo):  # far from sorted
+                shifts[lo:hi] = np.sort(shifts[lo:hi])
+                break
+
+
+@jit
+def row_codes(ptr: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of each row, (rows,) uint64."""
+    code = np.empty(len(ptr) - 1, np.uint64)
+    for r in range(len(code)):
+        h = np.uint64(14695981039346656037) ^ np.uint64(ptr[r + 1] - ptr[r])
+        for j in range(ptr[r], ptr[r + 1]):
+            h = (h ^ np.uint64(shifts[j])) * np.uint64(1099511628211)
+            h ^= h >> np.uint64(29)
+        code[r] = h
+    return code
+
+
+@jit
+def equal_rows(ptr: np.ndarray, shifts: np.ndarray, model: np.ndarray) -> bool:
+    """Whether every row r equals row model[r] (no hash collision)."""
+    for r in range(len(model)):
+        a, b = ptr[r], ptr[model[r]]
+        if ptr[r + 1] - a != ptr[model[r] + 1] - b:
+            return False
+        for j in range(ptr[r + 1] - a):
+            if shifts[a + j] != shifts[b + j]:
+                return False
+    return True
+
+
+@jit
 def unique_rows(ptr: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sort each row and drop repeats: two routes from one node are one edge."""
     out_ptr = np.zeros_like(ptr)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency, node_positions
+from mge_gpu.backends.adjacency import Adjacency, arc_positions, node_positions
+from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.compress import jit
-from mge_gpu.backends.cpu.neighbours import place_of, row_of
+from mge_gpu.backends.cpu.neighbours import place_of, spot
 
 
 class Representatives(NamedTuple):
@@ -21,16 +22,17 @@ class Representatives(NamedTuple):
 def _reached_positions(
     g: Adjacency, p: int, arc: int, channels: int, first: np.ndarray, reached: np.ndarray
 ) -> None:
-    """Mark reached[class, position - anchor position] for all shifts of an arc."""
+    """Mark reached[class, position - anchor position] for all neighbours along an arc."""
     other = g.arc_other[arc]
     for k in range(g.arc_classes[arc]):
-        a = g.anchor[g.arc_position[arc] + first[k]]
+        a = np.int64(g.anchor[g.arc_position[arc] + first[k]])
         _, base = place_of(g, other, a)
         for c in range(channels):
-            r = row_of(g, arc, c, first[k])
-            for j in range(g.row_ptr[r], g.row_ptr[r + 1]):
-                _, x = place_of(g, other, a + g.shifts[j])
-                reached[k, x - base] = True
+            _, row = spot(g, arc, c, first[k], 0)
+            for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
+                for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
+                    _, x = place_of(g, other, a + g.span[m] + g.shifts[j])
+                    reached[k, x - base] = True
 
 
 @numba.njit(inline="always")
@@ -46,45 +48,108 @@ def _signatures(
     positions: int,
     stride: int,
     outward: bool,
+    whole: np.ndarray,
     reach_at: np.ndarray,
     reach_ptr: np.ndarray,
     reach: np.ndarray,
     code: np.ndarray,
 ) -> None:
-    """Two 64-bit hashes of what each position of partition p sees in two steps, up to shifts."""
+    """Two 64-bit hashes of what each position of partition p sees in two steps, up to shifts.
+
+    An arc to all positions of a partition (``whole``) looks the same from everywhere. What it leads to
+    differs only where it meets what is near: hence the classes of all that is near count as well.
+    """
     n_parts = len(g.divisor)
     ref = np.zeros(n_parts, np.int64)
     seen = np.full(n_parts, -1, np.int64)
     one, two = np.uint64(1099511628211), np.uint64(0x9E3779B97F4A7C15)
+    stop = g.arc_mid[p] if outward else g.arc_ptr[p + 1]
+    far = False
+    for arc in range(g.arc_ptr[p], stop):
+        far |= whole[arc]
     for x in range(positions):
         h, i = np.uint64(14695981039346656037), np.uint64(88172645463325252)
         seen[p] = x
         ref[p] = g.offset[p] + x * stride
-        stop = g.arc_mid[p] if outward else g.arc_ptr[p + 1]
+        if far:
+            for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
+                kind = np.int64(g.position_class[g.arc_position[arc] + x])
+                h, i = _mix(h, kind, one), _mix(i, kind, two)
         for arc in range(g.arc_ptr[p], stop):
             q = g.arc_other[arc]
             k = g.position_class[g.arc_position[arc] + x]
             a = np.int64(g.anchor[g.arc_position[arc] + x])
+            row = reach_at[arc] + k
+            if whole[arc] or reach_ptr[row] == reach_ptr[row + 1]:  # the anchor means nothing
+                for word in (np.int64(arc), np.int64(k)):
+                    h, i = _mix(h, word, one), _mix(i, word, two)
+                continue
             if seen[q] != x:
                 seen[q] = x
                 ref[q] = a
             for word in (np.int64(arc), np.int64(k), a - ref[q]):
                 h, i = _mix(h, word, one), _mix(i, word, two)
             _, base = place_of(g, q, a)
-            row = reach_at[arc] + k
             end = g.arc_mid[q] if outward else g.arc_ptr[q + 1]
             for j in range(reach_ptr[row], reach_ptr[row + 1]):
                 y = base + reach[j]
+                if far:
+                    for further in range(g.arc_ptr[q], g.arc_ptr[q + 1]):
+                        kind = np.int64(g.position_class[g.arc_position[further] + y])
+                        h, i = _mix(h, kind, one), _mix(i, kind, two)
                 for further in range(g.arc_ptr[q], end):
+                    kind = np.int64(g.position_class[g.arc_position[further] + y])
+                    place = reach_at[further] + kind
+                    if whole[further] or reach_ptr[place] == reach_ptr[place + 1]:
+                        for word in (np.int64(further), kind):
+                            h, i = _mix(h, word, one), _mix(i, word, two)
+                        continue
                     s = g.arc_other[further]
                     b = np.int64(g.anchor[g.arc_position[further] + y])
                     if seen[s] != x:
                         seen[s] = x
                         ref[s] = b
-                    kind = np.int64(g.position_class[g.arc_position[further] + y])
                     for word in (np.int64(further), kind, b - ref[s]):
                         h, i = _mix(h, word, one), _mix(i, word, two)
+                    if far:
+                        _, start = place_of(g, s, b)
+                        for m in range(reach_ptr[place], reach_ptr[place + 1]):
+                            z = start + reach[m]
+                            for third in range(g.arc_ptr[s], g.arc_ptr[s + 1]):
+                                last = np.int64(g.position_class[g.arc_position[third] + z])
+                                h, i = _mix(h, last, one), _mix(i, last, two)
         code[x, 0], code[x, 1] = h, i
+
+
+def _whole(g: Adjacency) -> np.ndarray:
+    """(A,) bool: arcs along which every position sees all positions of the partition at the other end."""
+    out = np.zeros(len(g.arc_other), np.bool_)
+    for p in range(len(g.divisor)):
+        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
+            at, (_, positions) = int(g.arc_position[arc]), arc_positions(g, p, arc)
+            one_list = g.arc_classes[arc] == 1 and not g.position_group[at : at + positions].any()
+            everywhere = node_positions(g, g.arc_other[arc])[1]
+            out[arc] = one_list and g.span_ptr[arc + 1] - g.span_ptr[arc] == everywhere
+    return out
+
+
+def _irregular(g: Adjacency, whole: np.ndarray) -> np.ndarray:
+    """(P,) bool: partitions whose nodes stand for themselves only.
+
+    Those with a flat arc, or next to one; and those whose 4-cliques may use an arc to all positions.
+    """
+    n = len(g.divisor)
+    arcs = [slice(g.arc_ptr[p], g.arc_ptr[p + 1]) for p in range(n)]
+    flat = np.array([g.arc_flat[a].any() for a in arcs], np.bool_)
+    near = np.array([flat[g.arc_other[a]].any() for a in arcs], np.bool_)
+    inside = clique_partitions(g)
+    wide = np.zeros((n, n), np.bool_)
+    for p in range(n):
+        wide[p, g.arc_other[arcs[p]][whole[arcs[p]]]] = True
+    wide &= inside
+    tied = wide.any(1) | wide.any(0)
+    tied |= inside[:, tied].any(1)
+    return flat | near | tied
 
 
 def representatives(g: Adjacency, outward: bool) -> Representatives:
@@ -92,32 +157,23 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
 
     With ``outward`` along directed edges, else in the undirected graph.
     """
-    arcs = len(g.arc_other)
-    reach_at = np.zeros(arcs + 1, np.int64)
-    reach_at[1:] = np.cumsum(g.arc_classes)
-    lengths, values = [], []
-    for p in range(len(g.divisor)):
-        channels, positions = node_positions(g, p)
-        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
-            classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
-            first = np.zeros(g.arc_classes[arc], np.int64)
-            first[classes[::-1]] = np.arange(positions)[::-1]
-            reached = np.zeros((len(first), node_positions(g, g.arc_other[arc])[1]), np.bool_)
-            _reached_positions(g, p, arc, channels, first, reached)
-            lengths.append(reached.sum(1))
-            values.append(np.nonzero(reached)[1])
+    whole = _whole(g)
+    irregular = _irregular(g, whole)
     empty = [np.zeros(0, np.int64)]
-    reach_ptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths or empty))]).astype(np.int64)
-    reach = np.concatenate(values or empty)
+    reach = _reach(g, irregular)
     nodes, counts = [], []
     for p in range(len(g.divisor)):
         channels, positions = node_positions(g, p)
         if not channels * positions:
             continue
+        if irregular[p]:
+            nodes.append(np.arange(g.offset[p], g.offset[p + 1]))
+            counts.append(np.ones(len(nodes[-1]), np.int64))
+            continue
         first_fast = bool(g.channel_first[p])
         stride = 1 if first_fast else channels
         code = np.empty((positions, 2), np.uint64)
-        _signatures(g, p, positions, stride, outward, reach_at, reach_ptr, reach, code)
+        _signatures(g, p, positions, stride, outward, whole, *reach, code)
         _, at, count = np.unique(code, axis=0, return_index=True, return_counts=True)
         channel_stride = positions if first_fast else 1
         nodes.append(
@@ -125,3 +181,25 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
         )
         counts.append(np.tile(count, channels))
     return Representatives(np.concatenate(nodes or empty), np.concatenate(counts or empty))
+
+
+def _reach(g: Adjacency, irregular: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions that each class of each arc reaches: (first row of each arc, row pointers, positions)."""
+    start = np.zeros(len(g.arc_other) + 1, np.int64)
+    start[1:] = np.cumsum(g.arc_classes)
+    lengths, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for p in range(len(g.divisor)):
+        channels, positions = node_positions(g, p)
+        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
+            if irregular[p]:
+                lengths.append(np.zeros(g.arc_classes[arc], np.int64))
+                continue
+            classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
+            first = np.zeros(g.arc_classes[arc], np.int64)
+            first[classes[::-1]] = np.arange(positions)[::-1]
+            reached = np.zeros((len(first), node_positions(g, g.arc_other[arc])[1]), np.bool_)
+            _reached_positions(g, p, arc, channels, first, reached)
+            lengths.append(reached.sum(1))
+            values.append(np.nonzero(reached)[1])
+    ptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    return start, ptr, np.concatenate(values)

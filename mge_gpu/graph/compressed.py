@@ -1,0 +1,200 @@
+"""From blocks to the compressed adjacency."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.cpu import compress
+from mge_gpu.backends.cpu.threads import run
+from mge_gpu.graph.positions import Classes, PositionMap
+from mge_gpu.tracing.program import Partition
+
+SHARED = 2
+"""Nodes that see the very same neighbours, on average, for their list to be worked on once for all."""
+
+
+class Side(NamedTuple):
+    """A partition as a block sees it."""
+
+    partition: int
+    channels: int
+    channel_stride: int
+    position_stride: int
+    offset: int
+
+
+class Arc(NamedTuple):
+    """One direction of a block."""
+
+    owner: int
+    inward: bool
+    other: int
+    flat: bool
+    classes: Classes
+    rows: np.ndarray  # (rows,) int64: list of each row
+    ptr: np.ndarray  # (lists + 1,) int64
+    shifts: np.ndarray  # (entries,) int32
+    anchor: np.ndarray  # (positions,) int32: first node of the neighbourhood less the shifts
+    span: np.ndarray  # int32
+
+
+def _sides(source: int, target: int, b: Block, partitions: Sequence[Partition]) -> tuple[Side, Side]:
+    s, t = partitions[source], partitions[target]
+    near = (
+        Side(source, 1, 0, 1, s.offset)
+        if b.flat
+        else Side(source, s.channels, s.channel_stride, s.position_stride, s.offset)
+    )
+    return near, Side(target, t.channels, t.channel_stride, t.position_stride, t.offset)
+
+
+def _arc(
+    here: Side,
+    there: Side,
+    inward: bool,
+    mine: np.ndarray,
+    other: np.ndarray,
+    tap: np.ndarray,
+    classes: Classes,
+    block: Block,
+) -> Arc:
+    ptr = np.zeros(here.channels * classes.count + 1, np.int64)
+    compress.count_rows(mine, tap, classes.entry_ptr, classes.entry_class, classes.count, ptr[1:])
+    np.cumsum(ptr, out=ptr)
+    shifts = np.empty(int(ptr[-1]), np.int32)
+    compress.fill_rows(
+        mine,
+        other,
+        tap,
+        classes.entry_ptr,
+        classes.entry_class,
+        classes.entry_shift,
+        classes.count,
+        there.channel_stride,
+        there.position_stride,
+        ptr[:-1].copy(),
+        shifts,
+    )
+    compress.sort_rows(ptr, shifts)
+    if block.overlaps:
+        ptr, shifts = compress.unique_rows(ptr, shifts)
+    rows, ptr, shifts = _distinct(ptr, shifts)
+    return Arc(
+        here.partition,
+        inward,
+        there.partition,
+        block.flat and not inward,
+        classes,
+        rows,
+        ptr,
+        shifts,
+        (classes.anchor * there.position_stride + there.offset).astype(np.int32),
+        (classes.span * there.position_stride).astype(np.int32),
+    )
+
+
+def _distinct(ptr: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Equal rows become one list where that leaves at most half: (list of each row, pointers, shifts)."""
+    every = np.arange(len(ptr) - 1), ptr, shifts
+    _, first, name = np.unique(compress.row_codes(ptr, shifts), return_index=True, return_inverse=True)
+    if 2 * len(first) > len(ptr) - 1 or not compress.equal_rows(ptr, shifts, first[name]):
+        return every
+    counts = np.diff(ptr)[first]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    at = np.repeat(ptr[first] - ends[:-1], counts) + np.arange(ends[-1])
+    return name.astype(np.int64), ends.astype(np.int64), shifts[at]
+
+
+def edges_of_block(
+    source: int, target: int, block: Block, positions: PositionMap, ends: Sequence[Partition]
+) -> int:
+    """Edges of one block, exactly: those that several nonzeros lead to count once."""
+    if not block.overlaps:
+        return int(block.pair_count @ np.bincount(block.tap, minlength=len(block.pair_count)))
+    near, far = _sides(source, target, block, ends)
+    classes = positions.by_target
+    arc = _arc(far, near, True, block.target_channel, block.source_channel, block.tap, classes, block)
+    lengths = np.diff(arc.ptr)[arc.rows].reshape(far.channels, classes.count)
+    times = np.bincount(classes.position_class, minlength=classes.count)
+    return int(lengths.sum(0) @ times) * len(arc.span)
+
+
+def build_adjacency(
+    partitions: Sequence[Partition], blocks: Sequence[tuple[int, int, Block, PositionMap]]
+) -> Adjacency:
+    """The compressed adjacency of all blocks, both directions."""
+
+    def both_ways(k: int) -> list[Arc]:
+        source, target, b, positions = blocks[k]
+        near, far = _sides(source, target, b, partitions)
+        out, back = positions.by_source, positions.by_target
+        return [
+            _arc(near, far, False, b.source_channel, b.target_channel, b.tap, out, b),
+            _arc(far, near, True, b.target_channel, b.source_channel, b.tap, back, b),
+        ]
+
+    arcs = [arc for pair in run(both_ways, len(blocks)) for arc in pair]
+    arcs.sort(key=lambda a: (a.owner, a.inward, a.other))
+    owner = np.array([a.owner for a in arcs], np.int64)
+    outward = np.array([not a.inward for a in arcs], np.bool_)
+    n = len(partitions)
+    arc_ptr = np.searchsorted(owner, np.arange(n + 1)).astype(np.int32)
+    lists = _ends([len(a.ptr) - 1 for a in arcs])
+    entries = _ends([len(a.shifts) for a in arcs])
+    hubs = _hubs(arcs, lists)
+    return Adjacency(
+        offset=np.array([p.offset for p in partitions] + [sum(p.size for p in partitions)], np.int64),
+        divisor=np.array([p.positions if p.channel_dim == 0 else p.channels for p in partitions], np.int64),
+        channel_first=np.array([p.channel_dim == 0 for p in partitions], np.bool_),
+        arc_ptr=arc_ptr,
+        arc_mid=arc_ptr[:-1] + np.bincount(owner[outward], minlength=n).astype(np.int32),
+        arc_other=np.array([a.other for a in arcs], np.int32),
+        arc_flat=np.array([a.flat for a in arcs], np.bool_),
+        arc_position=_ends([len(a.anchor) for a in arcs])[:-1],
+        arc_classes=np.array([a.classes.count for a in arcs], np.int32),
+        arc_row=_ends([len(a.rows) for a in arcs])[:-1],
+        span_ptr=_ends([len(a.span) for a in arcs]),
+        span=_joined([a.span for a in arcs], np.int32),
+        position_class=_joined([a.classes.position_class for a in arcs], np.int32),
+        position_group=_joined([a.classes.group for a in arcs], np.int32),
+        anchor=_joined([a.anchor for a in arcs], np.int32),
+        row_list=_joined([a.rows + k for a, k in zip(arcs, lists, strict=False)], np.int64),
+        list_ptr=_joined(
+            [a.ptr[:-1] + e for a, e in zip(arcs, entries, strict=False)] + [entries[-1:]], np.int64
+        ),
+        list_hub=hubs[0],
+        shifts=_joined([a.shifts for a in arcs], np.int32),
+        hub_arc=hubs[1],
+        hub_list=hubs[2],
+        hub_anchor=hubs[3],
+    )
+
+
+def _ends(sizes: list[int]) -> np.ndarray:
+    return np.cumsum([0, *sizes]).astype(np.int64)
+
+
+def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype, copy=False)
+
+
+def _hubs(arcs: list[Arc], lists: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(first hub of each list, arc, list and anchor of each hub)."""
+    first = np.full(int(lists[-1]), -1, np.int64)
+    arc_of, list_of, anchor_of = [], [], []
+    total = 0
+    for k, a in enumerate(arcs):
+        groups, count = a.classes.groups, len(a.ptr) - 1
+        members = len(a.rows) * len(a.anchor) / max(a.classes.count, 1)
+        if not count or members < SHARED * count * groups:
+            continue
+        first[lists[k] : lists[k + 1]] = total + np.arange(count) * groups
+        where = np.zeros(groups, np.int64)
+        where[a.classes.group] = np.arange(len(a.anchor))
+        arc_of.append(np.full(count * groups, k))
+        list_of.append(np.repeat(lists[k] + np.arange(count), groups))
+        anchor_of.append(np.tile(a.anchor[where], count))
+        total += count * groups
+    return first, _joined(arc_of, np.int32), _joined(list_of, np.int64), _joined(anchor_of, np.int32)
