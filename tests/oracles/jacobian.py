@@ -163,7 +163,7 @@ def _window_sums(module: nn.Module, x: Tensor) -> Tensor:
     hot = torch.eye(n).reshape(n, *x.shape[1:])
     with torch.no_grad():
         answer = module(hot)  # (n, *pooled)
-    windows = (answer.reshape(n, -1) > 0).to(x.dtype)
+    windows = (answer.reshape(n, -1) != 0).to(x.dtype)
     return (x.reshape(1, n) @ windows).reshape(1, *answer.shape[1:])
 
 

@@ -114,8 +114,3 @@ def sliding(call: Call) -> Value:
     value = map_dim(value, dim, function(at.ravel()))
     value = reshape(value, (*value.shape[:dim], count, size, *value.shape[dim + 1 :]))
     return permute(value, [d for d in range(rank + 1) if d != dim + 1] + [dim + 1])
-
-
-__all__ = [
-    "diagonal", "gather", "index", "index_select", "pick", "pick_dims", "repeat_interleave", "roll", "sliding",
-]  # fmt: skip

@@ -32,7 +32,7 @@ def pixel_shuffle(call: Call) -> Value:
 
 
 def upsample_smooth(call: Call) -> Value:
-    """aten.upsample_{linear1d,bilinear2d,bicubic2d,trilinear3d}: the pixels whose weight is not zero, each once.
+    """aten.upsample_{linear1d,bilinear2d,bicubic2d,trilinear3d}: the pixels of nonzero weight, each once.
 
     Asks torch itself: each axis is interpolated by its own on inputs that are one at a single place.
     """
@@ -88,7 +88,7 @@ def windows_apart(call: Call) -> Value:
 
 
 def windows_together(call: Call) -> Value:
-    """aten.col2im (F.fold): output size, kernel, dilation, padding, stride; a pixel is the sum of its windows."""
+    """aten.col2im (F.fold): output size, kernel, dilation, padding, stride; a pixel sums its windows."""
     value, sizes = call.value(), call.args[1]
     kernel, dilation, padding, stride = call.args[2:6]
     axes = [_axis(*numbers) for numbers in zip(sizes, kernel, dilation, padding, stride, strict=True)]
