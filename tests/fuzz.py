@@ -110,6 +110,8 @@ def run(networks: int, first_seed: int) -> tuple[Counter[str], list[tuple[str, s
             what = f"{type(error).__name__}: {' '.join(lines)[:500]}"
             failures.append((what, f"{case!r}\npad_input={pad_input} identity_skips={identity_skips}"))
         outcomes[outcome] += 1
+        if sum(outcomes.values()) % 100 == 0:
+            print(dict(outcomes), file=sys.stderr, flush=True)
 
     one()
     return outcomes, failures

@@ -52,6 +52,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.rsub": sums.add,
     "aten.mul": sums.multiply,
     "aten.div": sums.multiply,
+    "aten.copy_": sums.copy,
     "aten.maximum": sums.multiply,
     "aten.minimum": sums.multiply,
     "aten.cat": sums.concatenate,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mge_gpu.tracing.relation import Relation, concatenate, distinct, outer_sum, reorder
+from mge_gpu.tracing.relation import Relation, concatenate, distinct, outer_sum, reorder, split
 from mge_gpu.tracing.value import Factor, Term, Value
 
 if TYPE_CHECKING:
@@ -142,10 +142,22 @@ def _tabulate(terms: Sequence[Term], shape: Sequence[int], call: "Call") -> Term
     for t in terms:
         factors = [f for f in t.factors if not f.dims or not set(f.dims) <= still]
         joints.append(_joint(factors, shape, dims))
-    table = Factor(tuple(dims), distinct(concatenate(joints)))
+    table = distinct(concatenate(joints))
     zero = Relation(np.array([0, 1]), np.zeros(1, np.int64))
     rows = [Factor((d,), zero.take(np.zeros(shape[d], np.int64))) for d in sorted(still)]
-    return Term(terms[0].source, (table, *rows))
+    return Term(terms[0].source, (*_untied(table, dims, shape), *rows))
+
+
+def _untied(table: Relation, dims: Sequence[int], shape: Sequence[int]) -> list[Factor]:
+    """A table over several dims as one factor a dim and what all rows have in common, if it is of that form."""
+    parts = split(table, [shape[d] for d in dims]) if dims else None
+    if parts is None:
+        return [Factor(tuple(dims), table)]
+    last = parts[-1]
+    common = last.idx[last.ptr[0] : last.ptr[1]]
+    parts[-1] = Relation(np.arange(len(last) + 1), last.idx[last.ptr[:-1]] - common[0])
+    out = [Factor((d,), r) for d, r in zip(dims, parts, strict=True)]
+    return [*out, Factor((), Relation(np.array([0, len(common)]), common))]
 
 
 def _still(term: Term, dim: int) -> bool:

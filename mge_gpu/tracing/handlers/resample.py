@@ -49,9 +49,10 @@ def _interpolation(call: Call, axis: int, n: int, out: int) -> Relation:
     axes = len(call.shape) - 2
     hot = torch.eye(n).reshape(n, 1, *(n if a == axis else 1 for a in range(axes)))
     args: list[Any] = list(call.node.args)
-    size = args[1] if len(args) > 1 else None
-    if size is not None:  # else it is given by scale factors, which torch uses as they are
+    if args[1] is not None:
         args[1] = [out if a == axis else 1 for a in range(axes)]
+    elif len(args) > 3:  # by scale factors, which torch uses as they are
+        args[3] = [f if a == axis else 1.0 for a, f in enumerate(args[3])]
     operator: Callable[..., torch.Tensor] = call.node.target  # type: ignore[assignment]
     table = operator(hot, *args[1:], **call.node.kwargs)
     line = table[(slice(None), 0, *(slice(None) if a == axis else 0 for a in range(axes)))]
