@@ -149,14 +149,23 @@ def _tabulate(terms: Sequence[Term], shape: Sequence[int], call: "Call") -> Term
 
 
 def _untied(table: Relation, dims: Sequence[int], shape: Sequence[int]) -> list[Factor]:
-    """A table over several dims as one factor a dim and what all rows have in common, if it is of that form."""
-    parts = split(table, [shape[d] for d in dims]) if dims else None
+    """A table over several dims as one factor a dim and what all rows share, if it is of that form."""
+    full = (table.counts > 0).reshape([shape[d] for d in dims])
+    kept = [np.flatnonzero(full.any(tuple(e for e in range(len(dims)) if e != d))) for d in range(len(dims))]
+    if not dims or not full[np.ix_(*kept)].all():
+        return [Factor(tuple(dims), table)]
+    inside = np.ravel_multi_index(np.ix_(*kept), full.shape).ravel()
+    parts = split(table.take(inside), [len(k) for k in kept])
     if parts is None:
         return [Factor(tuple(dims), table)]
     last = parts[-1]
     common = last.idx[last.ptr[0] : last.ptr[1]]
     parts[-1] = Relation(np.arange(len(last) + 1), last.idx[last.ptr[:-1]] - common[0])
-    out = [Factor((d,), r) for d, r in zip(dims, parts, strict=True)]
+    out = []
+    for d, r, at in zip(dims, parts, kept, strict=True):
+        place = np.full(shape[d], -1)
+        place[at] = np.arange(len(at))  # what is empty all along a dim stays so
+        out.append(Factor((d,), r.take(place)))
     return [*out, Factor((), Relation(np.array([0, len(common)]), common))]
 
 

@@ -94,7 +94,7 @@ def _written(node: Node, tracer: Tracer) -> None:
     base, result = node.args[0], tracer.env[node]
     assert isinstance(base, Node)
     before = tracer.env[base]
-    if not isinstance(result, Value) or (isinstance(before, Value) and before.terms == result.terms):
+    if not isinstance(result, Value) or (isinstance(before, Value) and before.terms is result.terms):
         return  # an activation: all views show the same nodes as before
     order, memory = tracer.constants.order, root(base)
     late = [n for n in order if n is not base and root(n) is memory and order[n] < order[node]]
