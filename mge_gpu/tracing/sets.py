@@ -68,11 +68,35 @@ def as_set(value: Value, call: "Call") -> Value:
         if not _proper(term):
             term = _tabulate([term], value.shape, call)
         clash = [t for t in done if t.source == term.source and not _apart(t, term, shapes[t.source])]
+        done = [t for t in done if not any(t is c for c in clash)]
+        while clash and (both := _joined(clash[-1], term)):
+            clash, term = clash[:-1], both
         if clash:
-            done = [t for t in done if not any(t is c for c in clash)]
             term = _tabulate([*clash, term], value.shape, call)
         done.append(term)
     return replace(value, terms=tuple(done))
+
+
+def _joined(a: Term, b: Term) -> Term | None:
+    """One term for two that differ in one factor at most: its rows list the nodes of both, each once."""
+    mine, other = (
+        {f.dims: f.relation for f in t.factors if f.dims}
+        | {(): outer_sum([f.relation for f in t.factors if not f.dims])}
+        for t in (a, b)
+    )
+    if mine.keys() != other.keys():
+        return None
+    differ = [d for d, r in mine.items() if not _equal(r, other[d])]
+    if len(differ) > 1:
+        return None
+    for d in differ:
+        mine[d] = distinct(concatenate([mine[d], other[d]]))
+    joined = Term(a.source, tuple(Factor(d, r) for d, r in mine.items()))
+    return joined if _proper(joined) else None
+
+
+def _equal(a: Relation, b: Relation) -> bool:
+    return np.array_equal(a.ptr, b.ptr) and np.array_equal(a.idx, b.idx)
 
 
 def _proper(term: Term) -> bool:
