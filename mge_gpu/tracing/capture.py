@@ -67,7 +67,7 @@ def skeleton(model: nn.Module) -> nn.Module:
         twin: nn.Module = copy.deepcopy(model, memo)
     except Exception as error:
         raise TracingError(
-            f"{type(model).__name__} cannot be copied for tracing ({_first_line(error)}); "
+            f"{type(model).__name__} cannot be copied for tracing ({first_line(error)}); "
             "remove attributes that copy.deepcopy refuses (locks, generators, open files)"
         ) from error
     for module in twin.modules():
@@ -80,7 +80,8 @@ def skeleton(model: nn.Module) -> nn.Module:
     return twin
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Type and first line of an error, cut at 300 characters."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
@@ -107,9 +108,10 @@ def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
             got = ", ".join("x".join(map(str, s)) for s in shapes)
             raise TracingError(
                 f"{type(model).__name__} raised on an input of shape {got} while it was traced "
-                f"({_first_line(error)}); check that the input shape is large enough for the network and "
+                f"({first_line(error)}); check that the input shape is large enough for the network and "
                 "that forward() has no branch on tensor values"
             ) from error
+    _inline(exported.graph_module)
     signature, placeholders = exported.graph_signature, {}
     for node in exported.graph.nodes:
         if node.op == "placeholder":
@@ -125,3 +127,26 @@ def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
         tensors[placeholders[name]] = partial(exported.constants.__getitem__, target)
     inputs = [placeholders[n] for n in signature.user_inputs if n in placeholders]
     return Capture(exported.graph, inputs, tensors, names, dict(names))
+
+
+def _inline(module: torch.fx.GraphModule) -> None:
+    """Put what runs under torch.no_grad or autocast, which an export keeps apart, back in its place."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op != "call_function" or not str(node.target).startswith("wrap_with_"):
+            continue
+        at = next(k for k, x in enumerate(node.args) if isinstance(x, Node) and x.op == "get_attr")
+        inner = operator.attrgetter(node.args[at].target)(module)
+        _inline(inner)
+        inputs = [n for n in inner.graph.nodes if n.op == "placeholder"]
+        known = dict(zip(inputs, node.args[at + 1 :], strict=True))
+        with graph.inserting_before(node):
+            made = graph.graph_copy(inner.graph, known)
+        if isinstance(made, Node):
+            node.replace_all_uses_with(made)
+        else:
+            assert isinstance(made, (tuple, list))
+            for user in list(node.users):  # each takes one of the results
+                user.replace_all_uses_with(made[user.args[1]])  # type: ignore[arg-type, index]
+                graph.erase_node(user)
+        graph.erase_node(node)

@@ -33,6 +33,14 @@ class Relation:
         return len(self.idx) == len(self) and bool((self.counts == 1).all())
 
     @property
+    def is_permutation(self) -> bool:
+        """Whether the rows list each of 0 to n - 1 once."""
+        n = len(self)
+        return (
+            len(self.idx) == n and self.is_function and bool((np.bincount(self.idx, minlength=n) == 1).all())
+        )
+
+    @property
     def is_zero(self) -> bool:
         """Whether this is the one-row relation {0}, which changes no offset."""
         return len(self) == 1 and len(self.idx) == 1 and self.idx[0] == 0

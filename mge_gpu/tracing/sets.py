@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mge_gpu.tracing.relation import Relation, concatenate, distinct, outer_sum, reorder
+from mge_gpu.tracing.relation import Relation, concatenate, distinct, outer_sum, reorder, split
 from mge_gpu.tracing.value import Factor, Term, Value
 
 if TYPE_CHECKING:
@@ -68,11 +68,35 @@ def as_set(value: Value, call: "Call") -> Value:
         if not _proper(term):
             term = _tabulate([term], value.shape, call)
         clash = [t for t in done if t.source == term.source and not _apart(t, term, shapes[t.source])]
+        done = [t for t in done if not any(t is c for c in clash)]
+        while clash and (both := _joined(clash[-1], term)):
+            clash, term = clash[:-1], both
         if clash:
-            done = [t for t in done if not any(t is c for c in clash)]
             term = _tabulate([*clash, term], value.shape, call)
         done.append(term)
     return replace(value, terms=tuple(done))
+
+
+def _joined(a: Term, b: Term) -> Term | None:
+    """One term for two that differ in one factor at most: its rows list the nodes of both, each once."""
+    mine, other = (
+        {f.dims: f.relation for f in t.factors if f.dims}
+        | {(): outer_sum([f.relation for f in t.factors if not f.dims])}
+        for t in (a, b)
+    )
+    if mine.keys() != other.keys():
+        return None
+    differ = [d for d, r in mine.items() if not _equal(r, other[d])]
+    if len(differ) > 1:
+        return None
+    for d in differ:
+        mine[d] = distinct(concatenate([mine[d], other[d]]))
+    joined = Term(a.source, tuple(Factor(d, r) for d, r in mine.items()))
+    return joined if _proper(joined) else None
+
+
+def _equal(a: Relation, b: Relation) -> bool:
+    return np.array_equal(a.ptr, b.ptr) and np.array_equal(a.idx, b.idx)
 
 
 def _proper(term: Term) -> bool:
@@ -142,10 +166,31 @@ def _tabulate(terms: Sequence[Term], shape: Sequence[int], call: "Call") -> Term
     for t in terms:
         factors = [f for f in t.factors if not f.dims or not set(f.dims) <= still]
         joints.append(_joint(factors, shape, dims))
-    table = Factor(tuple(dims), distinct(concatenate(joints)))
+    table = distinct(concatenate(joints))
     zero = Relation(np.array([0, 1]), np.zeros(1, np.int64))
     rows = [Factor((d,), zero.take(np.zeros(shape[d], np.int64))) for d in sorted(still)]
-    return Term(terms[0].source, (table, *rows))
+    return Term(terms[0].source, (*_untied(table, dims, shape), *rows))
+
+
+def _untied(table: Relation, dims: Sequence[int], shape: Sequence[int]) -> list[Factor]:
+    """A table over several dims as one factor a dim and what all rows share, if it is of that form."""
+    full = (table.counts > 0).reshape([shape[d] for d in dims])
+    kept = [np.flatnonzero(full.any(tuple(e for e in range(len(dims)) if e != d))) for d in range(len(dims))]
+    if not dims or not full[np.ix_(*kept)].all():
+        return [Factor(tuple(dims), table)]
+    inside = np.ravel_multi_index(np.ix_(*kept), full.shape).ravel()
+    parts = split(table.take(inside), [len(k) for k in kept])
+    if parts is None:
+        return [Factor(tuple(dims), table)]
+    last = parts[-1]
+    common = last.idx[last.ptr[0] : last.ptr[1]]
+    parts[-1] = Relation(np.arange(len(last) + 1), last.idx[last.ptr[:-1]] - common[0])
+    out = []
+    for d, r, at in zip(dims, parts, kept, strict=True):
+        place = np.full(shape[d], -1)
+        place[at] = np.arange(len(at))  # what is empty all along a dim stays so
+        out.append(Factor((d,), r.take(place)))
+    return [*out, Factor((), Relation(np.array([0, len(common)]), common))]
 
 
 def _still(term: Term, dim: int) -> bool:

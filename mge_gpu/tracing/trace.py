@@ -11,8 +11,8 @@ from torch.fx.node import map_arg
 
 from mge_gpu.errors import MGEError, TracingError, TracingWarning, UnsupportedOpError
 from mge_gpu.masks import prunable_parameters
-from mge_gpu.tracing.capture import Capture, capture
-from mge_gpu.tracing.constants import creates
+from mge_gpu.tracing.capture import Capture, capture, first_line
+from mge_gpu.tracing.constants import creates, root, writes
 from mge_gpu.tracing.first_layer import first_padding, reads_channels_last
 from mge_gpu.tracing.ops import ARITHMETIC, MOVING, PASSING, REDUCING, lookup
 from mge_gpu.tracing.program import Program
@@ -77,11 +77,33 @@ def _run(captured: Capture, tracer: Tracer) -> list[Value]:
             env[node] = Const(node, tuple(getattr(value, "shape", ())))
             continue
         env[node] = _call(node, tracer)
+        if writes(node):
+            _written(node, tracer)
     raise TracingError("the traced graph has no output; the model must return at least one tensor")
 
 
 def _depends(x: Any) -> bool:
     return isinstance(x, (Value, list))
+
+
+def _written(node: Node, tracer: Tracer) -> None:
+    """Let later readers of what an in-place op has changed see the change.
+
+    Raises TracingError where other views of the same memory are read later: these are not followed.
+    """
+    base, result = node.args[0], tracer.env[node]
+    assert isinstance(base, Node)
+    before = tracer.env[base]
+    if not isinstance(result, Value) or (isinstance(before, Value) and before.terms is result.terms):
+        return  # an activation: all views show the same nodes as before
+    order, memory = tracer.constants.order, root(base)
+    late = [n for n in order if n is not base and root(n) is memory and order[n] < order[node]]
+    if any(order[u] > order[node] for n in late for u in n.users):
+        raise TracingError(
+            f"{node.target} in layer {module_path(node)!r} writes into a part of a tensor that is read "
+            "as a whole afterwards; make a new tensor (torch.cat, torch.where) instead"
+        )
+    tracer.env[base] = result.stale()
 
 
 def _call(node: Node, tracer: Tracer) -> Any:
@@ -101,10 +123,18 @@ def _call(node: Node, tracer: Tracer) -> Any:
         if call.layer and call.layer not in str(error):
             raise type(error)(f"layer {call.layer!r}: {error}") from error
         raise
-    except (IndexError, KeyError, TypeError, ValueError, AssertionError, AttributeError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise TracingError(
             f"{op} in layer {call.layer!r} is used in a way that its handler does not know "
-            f"({type(error).__name__}: {error}); register a handler for it"
+            f"({first_line(error)}); register a handler for it"
         ) from error
     _record_origin(tracer, node, handler)
     if isinstance(result, Value):

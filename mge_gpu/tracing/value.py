@@ -177,7 +177,10 @@ def _tied(
 
 
 def map_dim(value: Value, dim: int, mapping: Relation) -> Value:
-    """Replace coordinate j of ``dim`` by the old coordinates ``mapping[j]``: slices, pools, pads."""
+    """Replace coordinate j of ``dim`` by the old coordinates ``mapping[j]``: slices, pools, pads.
+
+    Of a permutation (a roll, a flip) the result is as fresh as the value.
+    """
     dim %= len(value.shape)
     shape = [*value.shape[:dim], len(mapping), *value.shape[dim + 1 :]]
 
@@ -194,7 +197,8 @@ def map_dim(value: Value, dim: int, mapping: Relation) -> Value:
 
     if value.excluded is not None and not mapping.is_function:
         value = replace(value, excluded=None)  # sums over windows are not zero
-    return _each(value, shape, change, lambda mask: mask.take(mapping.idx, axis=dim)).stale()
+    mapped = _each(value, shape, change, lambda mask: mask.take(mapping.idx, axis=dim))
+    return mapped if len(mapping) == value.shape[dim] and mapping.is_permutation else mapped.stale()
 
 
 def drop_dim(value: Value, dim: int) -> Value:

@@ -163,7 +163,7 @@ def _window_sums(module: nn.Module, x: Tensor) -> Tensor:
     hot = torch.eye(n).reshape(n, *x.shape[1:])
     with torch.no_grad():
         answer = module(hot)  # (n, *pooled)
-    windows = (answer.reshape(n, -1) > 0).to(x.dtype)
+    windows = (answer.reshape(n, -1) != 0).to(x.dtype)
     return (x.reshape(1, n) @ windows).reshape(1, *answer.shape[1:])
 
 
@@ -199,7 +199,7 @@ def fresh_operands(case: Case, k: int) -> list[int]:
         if value == 0 or consumers[value] != 1:
             return False
         step = case.steps[value - 1]
-        if step.kind in ("pass", "view"):
+        if step.kind == "pass" or (step.kind in ("view", "route", "pool") and _moves(case, value - 1)):
             return fresh(step.inputs[0])
         if step.kind == "add":
             return len(fresh_operands(case, value - 1)) == 2
@@ -207,6 +207,15 @@ def fresh_operands(case: Case, k: int) -> list[int]:
 
     step = case.steps[k]
     return [i for i, v in enumerate(step.inputs) if case.shape(v) == case.shape(k + 1) and fresh(v)]
+
+
+def _moves(case: Case, k: int) -> bool:
+    """Whether step ``k`` only moves elements, each to one place: a roll, a pool of one pixel a window."""
+    (source,) = case.steps[k].inputs
+    numbers = torch.arange(1.0, case.values[source].numel() + 1)
+    with torch.no_grad():
+        moved = case.steps[k].module(numbers.reshape(case.values[source].shape))
+    return moved.numel() == numbers.numel() and torch.equal(moved.flatten().sort().values, numbers)
 
 
 def _partitions(case: Case) -> dict[int, int]:

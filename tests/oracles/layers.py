@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -114,7 +115,7 @@ def passes(draw: Draw, case: Case, v: int) -> int:
         shape = case.shape(v)
         options: list[Any] = [
             nn.ReLU(), nn.GELU(), nn.Hardswish(), nn.Dropout(), nn.ReLU6(inplace=v > 0), _scale,
-            _times_own_sigmoid,
+            _times_own_sigmoid, _root_mean_square, _layer_norm, _unit_length, _response_norm, _gated_by_mean,
         ]  # fmt: skip
         if len(shape) == 3:
             options += [nn.BatchNorm2d(shape[0]), _layer_scale]
@@ -154,6 +155,28 @@ def _scale(x: Tensor) -> Tensor:
 
 def _times_own_sigmoid(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
+
+
+def _root_mean_square(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
+
+
+def _layer_norm(x: Tensor) -> Tensor:
+    mean = x.mean(1, keepdim=True)
+    return (x - mean) / ((x - mean) ** 2).mean(1, keepdim=True).add(1e-6).sqrt() * 0.5 + 1
+
+
+def _unit_length(x: Tensor) -> Tensor:
+    return F.normalize(x, dim=1)
+
+
+def _response_norm(x: Tensor) -> Tensor:
+    size = x.norm(p=2, dim=-1, keepdim=True)
+    return x * (size / (size.mean(1, keepdim=True) + 1e-6))
+
+
+def _gated_by_mean(x: Tensor) -> Tensor:
+    return torch.sigmoid(x.mean(-1, keepdim=True)) * x
 
 
 def _layer_scale(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tests.oracles import layers
 from tests.oracles.layers import Draw, chance, integer, pick
 from tests.oracles.networks import Case
+from tests.oracles.token_blocks import TOKEN_BLOCKS, windowed_attention
 
 BUDGET = 260  # nodes after which only the head follows; the largest block adds about another hundred
 
@@ -58,7 +59,10 @@ def block(draw: Draw, case: Case, v: int) -> int:
     if len(case.shape(v)) == 1:
         return pick(draw, [layers.layer, residual, shortcut, layers.passes])(draw, case, v)
     if len(case.shape(v)) == 2:
-        return pick(draw, [layers.layer, residual, shortcut, dense, halves, turn, mix])(draw, case, v)
+        blocks = [layers.layer, residual, shortcut, dense, halves, turn, mix, gather]
+        if not layers.is_signal(case):
+            blocks += TOKEN_BLOCKS
+        return pick(draw, blocks)(draw, case, v)
     return pick(draw, IMAGE_BLOCKS)(draw, case, v)
 
 
@@ -212,6 +216,68 @@ def resample(draw: Draw, case: Case, v: int) -> int:
     return case.add("route", function, v, label=label)
 
 
+def gather(draw: Draw, case: Case, v: int) -> int:
+    """Indexing by constants, rolls, constant masks: layouts that may have no closed form."""
+    shape = case.shape(v)
+    size = case.values[v].numel()
+    order = torch.randperm(size)
+    one, other = (torch.randint(0, n, (2, 2)) for n in shape[:2])
+    kept = torch.rand(shape) < 0.7
+    last = shape[-1]
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        "roll all": lambda x: torch.roll(x, 1),
+        "roll one": lambda x: torch.roll(x, -1, -1),
+        "shuffle": lambda x: x.flatten()[order].reshape(x.shape),
+        "zero some": lambda x: x.masked_fill(~kept, 0.0),
+        "where": lambda x: torch.where(kept, x, torch.zeros_like(x)),
+        "sliding": lambda x: x.unfold(-1, min(2, last), 1).flatten(-2),
+        "take along": lambda x: torch.take_along_dim(x, order.argsort().reshape(x.shape) % last, -1),
+        "view askew": lambda x: x.reshape(1, shape[-1], *shape[1:-1], shape[0]),
+    }
+    if size <= 60:
+        functions["repeat"] = lambda x: x.repeat_interleave(2, -1)
+        functions["tile"] = lambda x: x.repeat(1, *([1] * (len(shape) - 1)), 2)
+    if len(shape) == 2:
+        functions["pairs"] = lambda x: x[:, one, other].reshape(1, 2, 2)
+        functions["lower"] = lambda x: x.tril()
+    name = pick(draw, sorted(functions))
+    return case.add("route", functions[name], v, label=name)
+
+
+def smooth(draw: Draw, case: Case, v: int) -> int:
+    """Interpolation and running sums: each element is linked to several."""
+    functions: dict[str, Callable[[Tensor], Tensor]] = {"running sum": lambda x: x.cumsum(-1)}
+    if case.values[v].numel() <= 40:
+        functions |= {
+            "bilinear": lambda x: F.interpolate(x, size=(5, 3), mode="bilinear"),
+            "bilinear, corners": lambda x: F.interpolate(
+                x, scale_factor=2, mode="bilinear", align_corners=True
+            ),
+            "bicubic": lambda x: F.interpolate(x, scale_factor=(1.5, 2.0), mode="bicubic"),
+        }
+    name = pick(draw, sorted(functions))
+    return case.add("pool", functions[name], v, label=name)
+
+
+def columns(draw: Draw, case: Case, v: int) -> int:
+    """Sliding windows taken apart, and put together again; pixels moved into channels."""
+    c, h, w = case.shape(v)
+    padding = integer(draw, 0, 1)
+    window = (min(2, h + 2 * padding), min(3, w + 2 * padding))
+    how = pick(draw, ["apart", "there and back", "unshuffle"])
+    if how == "unshuffle":
+        if h % 2 or w % 2:
+            return v
+        return case.add("view", nn.PixelUnshuffle(2), v)
+    if case.values[v].numel() > 60:
+        return v
+    apart = nn.Unfold(window, 1, padding, 2 if how == "apart" else 1)
+    v = case.add("route", apart, v)
+    if how == "apart":
+        return case.add("view", lambda x: x.unsqueeze(-1), v, label="columns")
+    return case.add("route", nn.Fold((h, w), window, 1, padding, 1), v)
+
+
 def repeated(draw: Draw, case: Case, v: int) -> int:
     """One module called twice: two partitions with the same weights."""
     c = case.shape(v)[0]
@@ -237,5 +303,6 @@ def _mean_keep(x: Tensor) -> Tensor:
 
 IMAGE_BLOCKS = [
     layers.layer, layers.layer, downsample, downsample, residual, residual, shortcut, dense, inception,
-    halves, pool_mixer, two_layers_times, gate, shuffle, tokens, resample, repeated,
+    halves, pool_mixer, two_layers_times, gate, shuffle, tokens, resample, repeated, gather, smooth, columns,
+    windowed_attention, windowed_attention, tokens,
 ]  # fmt: skip

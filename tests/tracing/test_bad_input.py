@@ -251,3 +251,54 @@ def test_errors_are_one_line_of_the_base_class() -> None:
         with pytest.raises(MGEError) as caught:
             attempt()
         assert not re.search(r"\n", str(caught.value)) and len(str(caught.value)) > 40
+
+
+# what an export keeps apart, and what is written in place
+
+
+def test_no_grad_and_autocast_are_looked_into() -> None:
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                y = self.a(x)
+                with torch.autocast("cpu", enabled=False):
+                    y, z = self.b(y.relu()), y + 1
+            return self.c(y) + self.c(z)
+
+    graph = mge_gpu.encode(Apart(), (3,))
+    assert [p.name for p in graph.partitions] == ["input", "a", "b", "c+c"]
+    assert graph.num_edges == 9 + 9 + 6 + 6
+
+
+def test_change_in_place_is_seen_by_later_readers() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.a(x)
+            spare = out.sigmoid()
+            out.mul_(self.b(x))
+            return self.c(out) + self.c(spare)
+
+    assert mge_gpu.encode(InPlace(), (3,)).num_edges == 9 + 9 + 6 + 6
+
+
+def test_writing_into_a_part_is_refused() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.a(x)
+            out[:, :2] += self.b(x)
+            return self.c(out)
+
+    with pytest.raises(TracingError, match="writes into a part of a tensor"):
+        mge_gpu.trace(Part(), (4,))

@@ -169,6 +169,8 @@ def test_freshness() -> None:
     assert value.fresh == permute(value, [0, 2, 1]).fresh == reshape(value, (1, 6)).fresh == 3
     assert value.stale().fresh is None and output_value(3, (1, 2, 3), fresh=False).fresh is None
     assert map_dim(value, 1, from_lists([[1]])).fresh is None
+    assert map_dim(value, 1, from_lists([[1], [0]])).fresh == 3
+    assert map_dim(value, 1, from_lists([[1], [1]])).fresh is None
     assert broadcast(value, (1, 2, 3)).fresh == 3
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.tracing.handlers import sums
-from mge_gpu.tracing.relation import Relation, adaptive_windows, windows
+from mge_gpu.tracing.relation import Relation, adaptive_windows, from_lists, windows
 from mge_gpu.tracing.tracer import Call, Const
 from mge_gpu.tracing.value import Value, drop_dim, map_dim
 
@@ -105,3 +105,10 @@ def maximum(call: Call) -> Any:
     if isinstance(call.arg(1, "other"), (Value, Const)):
         return sums.multiply(call)
     return [_over(call, 1), None] if isinstance(call.node.meta["val"], (list, tuple)) else _over(call, 1)
+
+
+def cumulative(call: Call) -> Value:
+    """cumsum, cumprod, logcumsumexp over a dim: element i is linked to the nodes of elements 0 to i."""
+    value, dim = call.value(), call.args[1]
+    n = value.shape[dim]
+    return map_dim(value, dim, from_lists([range(i + 1) for i in range(n)]))

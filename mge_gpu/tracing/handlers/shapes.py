@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.tracing.relation import function
-from mge_gpu.tracing.tracer import Call, Const
+from mge_gpu.tracing.tracer import Call
 from mge_gpu.tracing.value import Value, broadcast, drop_dim, map_dim, permute, reshape
 
 
@@ -23,6 +23,17 @@ def transpose(call: Call) -> Value:
     order = list(range(rank))
     order[a], order[b] = order[b], order[a]
     return permute(value, order)
+
+
+def transpose_last(call: Call) -> Value:
+    """aten.mT: the last two dims exchanged."""
+    rank = len(call.value().shape)
+    return permute(call.value(), [*range(rank - 2), rank - 1, rank - 2])
+
+
+def reverse(call: Call) -> Value:
+    """aten.numpy_T: the dims in reverse order."""
+    return permute(call.value(), list(reversed(range(len(call.shape)))))
 
 
 def permutation(call: Call) -> Value:
@@ -100,32 +111,6 @@ def flip(call: Call) -> Value:
     return value
 
 
-def roll(call: Call) -> Value:
-    """aten.roll: shifts, dims."""
-    value, dims = call.value(), call.arg(2, "dims", [])
-    if not dims:
-        raise call.error("a roll over all dims at once is not supported", "name the dims to roll")
-    for shift, dim in zip(call.args[1], dims, strict=True):
-        value = map_dim(value, dim, function(np.roll(np.arange(value.shape[dim]), shift)))
-    return value
-
-
-def index_select(call: Call) -> Value:
-    """aten.index_select by a constant index."""
-    return map_dim(call.value(), call.args[1], function(call.constant(2).cpu().numpy().astype(np.int64)))
-
-
-def index(call: Call) -> Value:
-    """aten.index.Tensor by constant one-dimensional indices, one dim only."""
-    value, indices = call.value(), call.args[1]
-    at = [d for d, i in enumerate(indices) if i is not None]
-    if len(at) != 1 or not isinstance(indices[at[0]], Const) or len(indices[at[0]].shape) != 1:
-        raise call.error("only one constant 1-d index is supported", "split the indexing in steps")
-    picks = call.evaluate(indices[at[0]]).cpu().numpy()
-    picks = np.flatnonzero(picks) if picks.dtype == bool else picks % value.shape[at[0]]
-    return map_dim(value, at[0], function(picks.astype(np.int64)))
-
-
 def pad(call: Call) -> Value:
     """aten.pad and constant_pad_nd: zeros have no nodes; reflect, replicate, circular read others."""
     value, amounts, mode = call.value(), call.args[1], call.arg(2, "mode", "constant")
@@ -147,26 +132,6 @@ def pad(call: Call) -> Value:
     return value
 
 
-def upsample_nearest(call: Call) -> Value:
-    """aten.upsample_nearest{1,2,3}d: output y reads input floor(y * n / out)."""
-    value, shape = call.value(), call.shape
-    given = call.arg(2, "scale_factors") if call.op.endswith(".vec") else None
-    for dim in range(2, len(shape)):
-        n, out = value.shape[dim], shape[dim]
-        scale = 1.0 / given[dim - 2] if given else n / out  # as torch: a given factor is used as it is
-        at = np.minimum((np.arange(out, dtype=np.float32) * np.float32(scale)).astype(np.int64), n - 1)
-        value = map_dim(value, dim, function(at))
-    return value
-
-
-def pixel_shuffle(call: Call) -> Value:
-    """aten.pixel_shuffle: (C r^2, H, W) -> (C, H r, W r)."""
-    value, r = call.value(), call.args[1]
-    n, c, h, w = value.shape
-    opened = reshape(value, (n, c // r**2, r, r, h, w))
-    return reshape(permute(opened, (0, 1, 4, 2, 5, 3)), call.shape)
-
-
 def channel_shuffle(call: Call) -> Value:
     """aten.channel_shuffle: (g, C / g) channels to (C / g, g)."""
     value, g = call.value(), call.args[1]
@@ -179,6 +144,7 @@ def repeat(call: Call) -> Value:
     """aten.repeat: tile each dim."""
     value, times = call.value(), call.args[1]
     value = reshape(value, (1,) * (len(times) - len(value.shape)) + value.shape)
+    times = (1,) * (len(value.shape) - len(times)) + tuple(times)  # as aten.tile does
     for dim, t in enumerate(times):
         if t != 1:
             value = map_dim(value, dim, function(np.tile(np.arange(value.shape[dim]), t)))

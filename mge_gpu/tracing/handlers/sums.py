@@ -22,6 +22,11 @@ def passes_first(call: Call) -> list[Any]:
     return [call.value(), None, None]
 
 
+def copy(call: Call) -> Value:
+    """aten.copy_: the tensor is what was written into it."""
+    return broadcast(call.value(1), call.shape).stale()
+
+
 def ignored(call: Call) -> None:
     """Assertions and the like: nothing comes out."""
 
@@ -91,11 +96,9 @@ def add_product(call: Call) -> Value:
     """aten.addcmul, addcdiv: input + value * tensor1 * tensor2 (or their quotient)."""
     first, one, two = (x if isinstance(x, Value) else Value(x.shape) for x in call.args[:3])
     product = _times(call, [v for v in (one, two) if v.terms])
-    return (
-        _sum(call, first, product)
-        if first.terms and product.terms
-        else structural_sum([first, product], call.shape)
-    )
+    if first.terms and product.terms:
+        return _sum(call, first, product)
+    return broadcast(first if first.terms else product, call.shape)
 
 
 def lerp(call: Call) -> Value:
