@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.errors import MetricError
-from mge_gpu.linalg.basis import Basis
+from mge_gpu.linalg.basis import Basis, Vectors
 from mge_gpu.linalg.lanczos import ConvergenceWarning, LanczosInfo, lanczos_from
-from mge_gpu.linalg.profiles import Edge, Floats, Layout, Profiles, principal_directions
+from mge_gpu.linalg.profiles import Edge, Floats, Layout, Profiles, multiply, principal_directions
 
 Operator = Callable[[Sequence[Block]], Callable[[Floats], Floats]]
 
-INNER = 0.2  # the projected problem is solved to this fraction of the residual
-ENRICH = 0.3  # share of the residual (in length) that the new profiles may leave out
-DROP = 0.03  # length of what is dropped from the Ritz vectors, as a share of the residual
+INNER = 0.4  # the projected problem is solved to this fraction of the residual
+ENRICH = 0.4  # share of the residual (in length) that the new profiles may leave out
+DROP = 0.1  # length of what is dropped from the Ritz vectors, as a share of the residual
+SECOND_LOOK = 3e-3
 INNER_VECTORS = 60
+KEEP = 1 << 15  # coordinates of a partition up to which no profile is ever dropped
 
 
 class Symmetric(NamedTuple):
@@ -66,7 +69,7 @@ class _Search:
         diagonal = self.space.diagonal(m.diagonal) if m.diagonal is not None else None
         known = None if self.known is None else (self.known[0], self.space.restrict(self.known[1]))
 
-        def apply(rows: Floats) -> Floats:
+        def apply(rows: Vectors) -> Vectors:
             out = np.empty(rows.shape, np.float64)
             for x, y in zip(rows.astype(np.float32), out, strict=True):
                 y[:] = inner(x)
@@ -115,35 +118,40 @@ class _Search:
         assert self.coordinates is not None
         allowed = (DROP * self.residual[list(chosen)].min()) ** 2
         scale = [1 / max(float(np.sqrt(np.vdot(r, r))), 1e-30) for r in residuals]
-        if self.matrix.diagonal is not None:  # Davidson's correction
-            for r, i, in zip(residuals, chosen, strict=True):
-                gap = self.theta[i] - self.matrix.diagonal
-                floor = np.float32(0.02 * abs(self.theta[i]))
-                r /= np.where(np.abs(gap) < floor, np.copysign(floor, gap), gap).astype(np.float32)
-            scale = [1 / max(float(np.sqrt(np.vdot(r, r))), 1e-30) for r in residuals]
+        for r, s in zip(residuals, scale, strict=True):
+            r *= np.float32(s)
         used, fresh = [], []
-        for p, layout in enumerate(self.layouts):
+        for p in range(len(self.layouts)):
             if self.space.ranks[p]:
-                maps = [self.space.maps(y, p) for y in self.coordinates]
-                energy, turn = principal_directions(maps)
+                maps = np.concatenate([self.space.maps(y, p) for y in self.coordinates], axis=1)
+                energy, turn = np.linalg.eigh(multiply(maps, maps.T).astype(np.float64))
+                if self.space.ranks[p] * self.layouts[p].positions <= KEEP:
+                    energy[:] = np.inf
                 used.append((p, energy, turn))
-            mass = sum(float(np.vdot(layout.matrix(r), layout.matrix(r))) * s * s for r, s in zip(residuals, scale, strict=True))
-            if mass > ENRICH**2 / (4 * len(self.layouts)):
-                parts = [layout.matrix(r) * np.float32(s) for r, s in zip(residuals, scale, strict=True)]
-                energy, directions = principal_directions(parts)
-                fresh.append((p, energy, directions))
+
+        def directions(p: int) -> list[tuple[int, Floats, Floats]]:
+            parts = [self.layouts[p].matrix(r) for r in residuals]
+            if sum(float(np.einsum("ij,ij->", x, x)) for x in parts) < ENRICH**2 / (4 * len(self.layouts)):
+                return []
+            return [(p, *principal_directions(parts, np.random.default_rng(p)))]
+
+        fresh = [found for each in run_serial(directions, len(self.layouts)) for found in each]
         floor_used = _cut(np.concatenate([e for _, e, _ in used]), allowed)
         total = np.concatenate([e for _, e, _ in fresh]) if fresh else np.zeros(0)
-        floor_fresh = _cut(total, ENRICH**2 * len(residuals))
-        bases, kept = [], []
+        missing = max(len(residuals) - float(total.sum()), 0.0)  # what the directions leave out anyway
+        floor_fresh = _cut(total, max(ENRICH**2 * len(residuals) - missing, 0.0))
+        bases: list[Floats] = []
+        kept: list[Floats] = []
         for z in self.layouts:
             bases.append(np.zeros((z.channels, 0), np.float32))
             kept.append(np.zeros((0, 0), np.float32))
         for p, energy, turn in used:
             kept[p] = turn[:, energy >= floor_used].astype(np.float32)
             bases[p] = self.space.bases[p] @ kept[p]
-        for p, energy, directions in fresh:
-            bases[p] = _orthonormal(np.concatenate([bases[p], directions[:, energy >= floor_fresh]], 1), bases[p].shape[1])
+        for p, energy, new in fresh:
+            bases[p] = _orthonormal(
+                np.concatenate([bases[p], new[:, energy >= floor_fresh]], 1), bases[p].shape[1]
+            )
         space = Profiles(self.layouts, bases)
         y = np.zeros((self.k, space.size), np.float32)
         for p, turn in enumerate(kept):
@@ -174,7 +182,7 @@ class _Search:
 
 def _cut(energy: Floats, allowed: float) -> float:
     """The smallest energy to keep such that the smaller ones add up to at most ``allowed``."""
-    ordered = np.sort(energy)
+    ordered = np.sort(energy[np.isfinite(energy)])
     dropped = int(np.searchsorted(np.cumsum(ordered), allowed, side="right"))
     return float(ordered[dropped]) if dropped < len(ordered) else np.inf
 
@@ -192,3 +200,81 @@ def _orthonormal(columns: Floats, done: int = 0) -> Floats:
         if length > 1e-4 and len(q) < len(v):
             q.append(v / length)
     return np.ascontiguousarray(np.stack(q, 1), np.float32) if q else np.zeros((len(columns), 0), np.float32)
+
+
+def enriched_eigenvalues(
+    matrix: Symmetric,
+    layouts: Sequence[Layout],
+    k: int,
+    *,
+    which: Literal["LM", "LA"] = "LM",
+    tol: float = 1e-5,
+    max_products: int = 150,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], LanczosInfo]:
+    """The k extreme eigenvalues of a large layered operator from a few dozen products with it.
+
+    An eigenvector of a convolutional network is, partition by partition, close to a few channel
+    profiles times maps of the positions. The eigenproblem is solved in the subspace of all such vectors
+    (`Profiles`), where a product costs a fraction; the residual A x - theta x, taken with the operator
+    itself, then shows what is missing: its principal channel directions become new profiles (Davidson, J.
+    Comput. Phys. 17, 1975; of low rank as in Dolgov and Savostyanov, SIAM J. Sci. Comput. 36, 2014). Crowds
+    of eigenvalues on large maps, which slow Lanczos on the operator, are left to the subspace.
+
+    The stopping test is that of `extreme_eigenvalues`, |A x - theta x| <= tol |theta| by the operator
+    itself. What the starting profiles may have missed is looked for once more from others, with the
+    eigenpairs found shifted to zero, until that search's residual is below 3e-3: a value above the k-th
+    takes its place.
+
+    Args:
+        matrix: the operator and its blocks. Vectors are float32, which leaves values an accuracy of 1e-6.
+        layouts: of all partitions, in the order of the vectors.
+        k: how many; all partitions together must have more nodes than that.
+        which: "LM" largest absolute value, "LA" largest.
+        tol: of the residual, relative to the value.
+        max_products: products after which to give up.
+        seed: of the private generator of random profiles.
+
+    Warns:
+        ConvergenceWarning: the tolerance was not reached.
+
+    Raises:
+        MetricError: the operator returns NaN or Inf.
+    """
+    generator = np.random.default_rng(seed)
+    search = _Search(matrix, layouts, k, which, generator, None)
+    converged = search.run(tol, max_products)
+    values, vectors, bounds = search.theta, search.vectors, search.residual * np.abs(search.theta)
+    products, iterations = search.products, search.iterations
+    del search
+    while converged and products < max_products:
+        other = _Search(matrix, layouts, 1, which, generator, (values, vectors))
+        smallest = _rank(values, which)[k - 1] if len(values) >= k else 0.0
+
+        def missed(s: _Search, smallest: float = smallest) -> bool:
+            return bool(_rank(s.theta, which)[0] > smallest + 10 * tol * abs(smallest))
+
+        other.run(tol, max_products - products, lambda s: bool(s.residual.max() <= SECOND_LOOK) or missed(s))
+        products, iterations = products + other.products, iterations + other.iterations
+        if not missed(other):
+            break
+        converged = other.run(tol, max_products - other.products)
+        values = np.concatenate([values, other.theta])
+        vectors = np.concatenate([vectors, other.vectors])
+        bounds = np.concatenate([bounds, other.residual * np.abs(other.theta)])
+    order = np.argsort(-(np.abs(values) if which == "LM" else values), kind="stable")[:k]
+    info = LanczosInfo(converged, products, iterations, 0, bounds[order])
+    if not converged:
+        warnings.warn(
+            f"eigenvalues are accurate to {info.bounds.max():.2g} after {products} products, asked for "
+            f"{tol:g} relative; raise max_products",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return values[order], info
+
+
+def _rank(values: Floats, which: str) -> Floats:
+    """Values by which the wanted ones are the largest, descending."""
+    ordered: Floats = np.sort(np.abs(values) if which == "LM" else values)[::-1]
+    return ordered

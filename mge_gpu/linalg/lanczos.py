@@ -256,7 +256,7 @@ class _Lanczos:
 def lanczos_from(
     apply: Apply,
     basis: Basis,
-    start: Vectors,
+    start: NDArray[np.floating],
     k: int,
     which: str,
     tol: float,
@@ -270,8 +270,7 @@ def lanczos_from(
     run = _Lanczos(apply, basis, k, which, generator, max_iterations)
     run.next, _ = orthonormalise(basis, np.array(start, np.float64), 0.0, generator)
     run.converge(tol)
-    vectors = run.ritz[:, :k].T.astype(basis.vectors.dtype) @ basis.vectors[: basis.size]
-    return run.values, vectors, run.products
+    return run.values, basis.combine(run.ritz[:, :k]), run.products
 
 
 def _products_to_see(values: Vectors, tol: float, n: int) -> int:

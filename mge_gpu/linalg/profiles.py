@@ -7,13 +7,15 @@ a block again, of r channels instead of C.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cpu.serial import run_serial
 
 Floats = NDArray[np.floating]
 Edge = tuple[int, int, Block]  # source partition, target partition, block
@@ -37,7 +39,12 @@ class Layout(NamedTuple):
 
 @numba.njit(nogil=True, cache=True)
 def _contract(
-    target: np.ndarray, source: np.ndarray, tap: np.ndarray, weight: np.ndarray, u: np.ndarray, out: np.ndarray
+    target: np.ndarray,
+    source: np.ndarray,
+    tap: np.ndarray,
+    weight: np.ndarray,
+    u: np.ndarray,
+    out: np.ndarray,
 ) -> None:
     """out[tap, source] += weight u[target] over the nonzeros of a block."""
     for k in range(len(weight)):
@@ -81,27 +88,37 @@ class Profiles:
         """The maps of partition p in a vector of coordinates, a view."""
         return y[self.offsets[p] : self.offsets[p + 1]].reshape(self.ranks[p], self.layouts[p].positions)
 
+    def _each(self, task: Callable[[int], Any]) -> list[Any]:
+        """A task for each partition that has profiles, on all cores."""
+        active = [p for p, r in enumerate(self.ranks) if r]
+        return run_serial(lambda k: task(active[k]), len(active))
+
     def lift(self, y: Floats) -> Floats:  # (k, size) -> (k, n) float32
         """From coordinates to vectors."""
         out = np.zeros((len(y), sum(z.channels * z.positions for z in self.layouts)), np.float32)
-        for p, layout in enumerate(self.layouts):
-            if self.ranks[p]:
-                for row, coordinates in zip(out, y, strict=True):
-                    layout.matrix(row)[:] = self.bases[p] @ self.maps(coordinates, p).astype(np.float32)
+
+        def part(p: int) -> None:
+            for row, coordinates in zip(out, y, strict=True):
+                self.layouts[p].matrix(row)[:] = multiply(self.bases[p], self.maps(coordinates, p))
+
+        self._each(part)
         return out
 
     def restrict(self, x: Floats) -> Floats:  # (k, n) -> (k, size) float32
         """Coordinates of the orthogonal projection of vectors."""
         out = np.empty((len(x), self.size), np.float32)
-        for p, layout in enumerate(self.layouts):
-            if self.ranks[p]:
-                for row, coordinates in zip(x, out, strict=True):
-                    self.maps(coordinates, p)[:] = self.bases[p].T @ layout.matrix(row)
+
+        def part(p: int) -> None:
+            for row, coordinates in zip(x, out, strict=True):
+                self.maps(coordinates, p)[:] = multiply(self.bases[p].T, self.layouts[p].matrix(row))
+
+        self._each(part)
         return out
 
     def project(self, edges: Sequence[Edge]) -> list[Block]:
         """The blocks projected on the subspace; those without profiles at an end are left out."""
-        return [self._block(*edge) for edge in edges if self.ranks[edge[0]] and self.ranks[edge[1]]]
+        chosen = [e for e in edges if self.ranks[e[0]] and self.ranks[e[1]]]
+        return run_serial(lambda k: self._block(*chosen[k]), len(chosen))
 
     def _block(self, s: int, t: int, b: Block) -> Block:
         taps, channels = len(b.pair_count), int(b.source_channel.max(initial=-1)) + 1
@@ -127,35 +144,50 @@ class Profiles:
 
     def diagonal(self, d: Floats) -> Callable[[Floats, Floats], None]:
         """(x, y) -> y += U^T diag(d) U x for coordinates: at each position a matrix of its own."""
-        parts = []
-        for p, layout in enumerate(self.layouts):
+
+        def table(p: int) -> tuple[int, Floats]:
             r = self.ranks[p]
-            if r:
-                pairs = np.einsum("ci,cj->ijc", self.bases[p], self.bases[p]).reshape(r * r, -1)
-                table = (pairs @ layout.matrix(d)).reshape(r, r, -1).astype(np.float32)
-                parts.append((p, table))
+            pairs = np.einsum("ci,cj->ijc", self.bases[p], self.bases[p]).reshape(r * r, -1)
+            return p, multiply(pairs, self.layouts[p].matrix(d)).reshape(r, r, -1)
+
+        parts = self._each(table)
 
         def add(x: Floats, y: Floats) -> None:
-            for p, table in parts:
-                _add_diagonal(table, self.maps(x, p), self.maps(y, p))
+            for p, values in parts:
+                _add_diagonal(values, self.maps(x, p), self.maps(y, p))
 
         return add
 
 
-def principal_directions(parts: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Left singular directions of [parts...], each (C, Q): energies (m,) descending and directions (C, m).
+def multiply(a: Floats, b: Floats) -> Floats:  # (m, n), (n, q) -> (m, q) float32
+    """a b in single precision."""
+    x, y = (torch.from_numpy(np.asarray(m, np.float32)) for m in (a, b))
+    result: Floats = torch.mm(x, y).numpy()
+    return result
 
-    Through the smaller of the two Gram matrices, which is accurate enough for directions that matter.
+
+SKETCH = 12
+
+
+def principal_directions(parts: Sequence[Floats], generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """Leading left singular directions of [parts...], each (C, Q): energies (m,) descending, (C, m) float64.
+
+    At most `SKETCH` of them, from a random sketch of the range where there are more (Halko, Martinsson
+    and Tropp, SIAM Review 53, 2011).
     """
     channels, columns = parts[0].shape[0], sum(x.shape[1] for x in parts)
-    if columns < channels:
-        x = np.concatenate(parts, axis=1).astype(np.float64)
-        energy, right = np.linalg.eigh(x.T @ x)
-        energy, right = energy[::-1], right[:, ::-1]
-        keep = energy > 1e-12 * max(energy[0], 1e-300)
-        return energy[keep], x @ (right[:, keep] / np.sqrt(energy[keep]))
-    gram = np.zeros((channels, channels))
+    if min(channels, columns) > SKETCH:
+        sketch = np.zeros((channels, SKETCH), np.float32)
+        for x in parts:
+            sketch += multiply(x, generator.standard_normal((x.shape[1], SKETCH), np.float32))
+        base = np.linalg.qr(sketch)[0]
+    elif channels <= columns:
+        base = np.eye(channels, dtype=np.float32)
+    else:
+        base = np.linalg.qr(np.concatenate(parts, axis=1))[0]
+    gram = np.zeros((base.shape[1],) * 2)
     for x in parts:
-        gram += x @ x.T
-    energy, left = np.linalg.eigh(gram)
-    return np.maximum(energy[::-1], 0.0), left[:, ::-1]
+        inside = multiply(base.T, x)
+        gram += multiply(inside, inside.T)
+    energy, turn = np.linalg.eigh(gram)
+    return np.maximum(energy[::-1], 0.0), base @ turn[:, ::-1]

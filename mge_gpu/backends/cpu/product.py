@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-import torch
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.product_dense import DenseBlock, used_pairs
 from mge_gpu.backends.cpu.product_runs import SUM, collect, spread
+from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 
@@ -204,7 +204,9 @@ def costs(b: Block, pairs: np.ndarray) -> tuple[float, float]:
     return sparse, dense
 
 
-def choose(b: Block, parts: int, dtype: type[np.floating], engine: str | None = None) -> SparseBlock | DenseBlock:
+def choose(
+    b: Block, parts: int, dtype: type[np.floating], engine: str | None = None
+) -> SparseBlock | DenseBlock:
     """A block ready for its products, by the engine that is estimated to be faster (or the given one)."""
     pairs = used_pairs(b)
     if engine is None:
@@ -238,19 +240,12 @@ class Operator:
         wide = np.asarray(x).dtype == np.float64
         x = np.ascontiguousarray(x, self.dtype)
         out = [np.zeros(len(x), self.dtype) for _ in range(self.parts)]
-        threads = torch.get_num_threads() if self.dense else 0
 
         def task(k: int) -> None:
-            if self.dense and torch.get_num_threads() != 1:
-                torch.set_num_threads(1)  # each core multiplies on its own; OpenMP would start more threads
             for block, ahead, back in self.work:
                 block.add(k, x, out[k], ahead, back)
 
-        try:
-            run(task, self.parts)
-        finally:
-            if self.dense:
-                torch.set_num_threads(threads)
+        (run_serial if self.dense else run)(task, self.parts)
         for extra in out[1:]:
             out[0] += extra
         return out[0].astype(np.float64, copy=False) if wide else out[0]

@@ -34,7 +34,7 @@ def _clip(
     run_ptr: np.ndarray, runs: np.ndarray, start: np.ndarray, ptr: np.ndarray, out: np.ndarray, fill: bool
 ) -> int:
     """Runs cut at tile borders, sorted by (tile, tap): counted first, then written."""
-    taps, tiles, width = len(run_ptr) - 1, len(start) - 1, start[1] - start[0]
+    taps, width = len(run_ptr) - 1, start[1] - start[0]
     total = 0
     for tap in range(taps):
         for r in range(run_ptr[tap], run_ptr[tap + 1]):
@@ -136,9 +136,14 @@ def _mark(source: np.ndarray, tap: np.ndarray, taps: int, used: np.ndarray) -> N
 
 @jit
 def _fill(
-    target: np.ndarray, source: np.ndarray, tap: np.ndarray, weight: np.ndarray, taps: int, column: np.ndarray,
+    target: np.ndarray,
+    source: np.ndarray,
+    tap: np.ndarray,
+    weight: np.ndarray,
+    taps: int,
+    column: np.ndarray,
     out: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     for k in range(len(weight)):
         out[target[k], column[np.int64(source[k]) * taps + tap[k]]] += weight[k]
 

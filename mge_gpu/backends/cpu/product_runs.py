@@ -5,7 +5,12 @@ from typing import Any
 import numba
 import numpy as np
 
-SUM: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
+SUM: dict[str, Any] = {
+    "nogil": True,
+    "cache": True,
+    "fastmath": {"reassoc", "contract"},
+    "error_model": "numpy",
+}
 
 
 @numba.njit(inline="always")
