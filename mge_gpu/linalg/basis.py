@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mge_gpu.backends.cpu.serial import run_serial
+from mge_gpu.backends.cpu.serial import spread_out
 from mge_gpu.linalg import kernels
 
 Vectors = NDArray[np.float64]
@@ -52,7 +52,7 @@ class Basis:
             part = slice(k * CHUNK, (k + 1) * CHUNK)
             held[:kept, part] = torch.mm(turn, held[: self.size, part])
 
-        run_serial(piece, -(-self.vectors.shape[1] // CHUNK))
+        spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
         self.size = kept
 
     def combine(self, combination: Vectors) -> NDArray[np.floating]:  # (size, m) -> (m, length)
@@ -65,7 +65,7 @@ class Basis:
             part = slice(k * CHUNK, (k + 1) * CHUNK)
             result[:, part] = torch.mm(turn, held[: self.size, part])
 
-        run_serial(piece, -(-self.vectors.shape[1] // CHUNK))
+        spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
         return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cpu.serial import run_serial
+from mge_gpu.backends.cpu.serial import spread_out
 from mge_gpu.errors import MetricError
 from mge_gpu.linalg.basis import Basis, Vectors
 from mge_gpu.linalg.lanczos import ConvergenceWarning, LanczosInfo, lanczos_from
@@ -19,7 +19,8 @@ Operator = Callable[[Sequence[Block]], Callable[[Floats], Floats]]
 INNER = 0.4  # the projected problem is solved to this fraction of the residual
 ENRICH = 0.4  # share of the residual (in length) that the new profiles may leave out
 DROP = 0.1  # length of what is dropped from the Ritz vectors, as a share of the residual
-SECOND_LOOK = 3e-3
+SECOND_LOOK = 3e-3  # residual of the search for what was missed; a tenth of it where values are close
+ROUNDING = 3e-6  # relative, of values from single precision vectors
 INNER_VECTORS = 60
 KEEP = 1 << 15  # coordinates of a partition up to which no profile is ever dropped
 
@@ -135,7 +136,8 @@ class _Search:
                 return []
             return [(p, *principal_directions(parts, np.random.default_rng(p)))]
 
-        fresh = [found for each in run_serial(directions, len(self.layouts)) for found in each]
+        each = spread_out(directions, len(self.layouts), residuals.size)
+        fresh = [found for some in each for found in some]
         floor_used = _cut(np.concatenate([e for _, e, _ in used]), allowed)
         total = np.concatenate([e for _, e, _ in fresh]) if fresh else np.zeros(0)
         missing = max(len(residuals) - float(total.sum()), 0.0)  # what the directions leave out anyway
@@ -223,8 +225,8 @@ def enriched_eigenvalues(
 
     The stopping test is that of `extreme_eigenvalues`, |A x - theta x| <= tol |theta| by the operator
     itself. What the starting profiles may have missed is looked for once more from others, with the
-    eigenpairs found shifted to zero, until that search's residual is below 3e-3: a value above the k-th
-    takes its place.
+    eigenpairs found shifted to zero, until that search's residual is below 3e-3 (3e-4 where its value may
+    still pass the k-th): a value above the k-th takes its place.
 
     Args:
         matrix: the operator and its blocks. Vectors are float32, which leaves values an accuracy of 1e-6.
@@ -252,9 +254,15 @@ def enriched_eigenvalues(
         smallest = _rank(values, which)[k - 1] if len(values) >= k else 0.0
 
         def missed(s: _Search, smallest: float = smallest) -> bool:
-            return bool(_rank(s.theta, which)[0] > smallest + 10 * tol * abs(smallest))
+            # a Ritz value is a lower bound: above the k-th by more than rounding it proves another eigenvalue
+            return bool(_rank(s.theta, which)[0] > smallest + ROUNDING * abs(smallest))
 
-        other.run(tol, max_products - products, lambda s: bool(s.residual.max() <= SECOND_LOOK) or missed(s))
+        def enough(s: _Search, smallest: float = smallest) -> bool:
+            value, r = float(_rank(s.theta, which)[0]), float(s.residual.max())
+            below = value + r * abs(value) < smallest
+            return missed(s) or r <= (SECOND_LOOK if below else SECOND_LOOK / 10)
+
+        other.run(tol, max_products - products, enough)
         products, iterations = products + other.products, iterations + other.iterations
         if not missed(other):
             break

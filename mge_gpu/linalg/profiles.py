@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cpu.serial import run_serial
+from mge_gpu.backends.cpu.serial import spread_out
 
 Floats = NDArray[np.floating]
 Edge = tuple[int, int, Block]  # source partition, target partition, block
@@ -80,6 +80,11 @@ class Profiles:
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
     @property
+    def nodes(self) -> int:
+        """Number of elements of a vector."""
+        return sum(z.channels * z.positions for z in self.layouts)
+
+    @property
     def size(self) -> int:
         """Dimension of the subspace."""
         return int(self.offsets[-1])
@@ -91,11 +96,11 @@ class Profiles:
     def _each(self, task: Callable[[int], Any]) -> list[Any]:
         """A task for each partition that has profiles, on all cores."""
         active = [p for p, r in enumerate(self.ranks) if r]
-        return run_serial(lambda k: task(active[k]), len(active))
+        return spread_out(lambda k: task(active[k]), len(active), self.nodes)
 
     def lift(self, y: Floats) -> Floats:  # (k, size) -> (k, n) float32
         """From coordinates to vectors."""
-        out = np.zeros((len(y), sum(z.channels * z.positions for z in self.layouts)), np.float32)
+        out = np.zeros((len(y), self.nodes), np.float32)
 
         def part(p: int) -> None:
             for row, coordinates in zip(out, y, strict=True):
@@ -118,7 +123,8 @@ class Profiles:
     def project(self, edges: Sequence[Edge]) -> list[Block]:
         """The blocks projected on the subspace; those without profiles at an end are left out."""
         chosen = [e for e in edges if self.ranks[e[0]] and self.ranks[e[1]]]
-        return run_serial(lambda k: self._block(*chosen[k]), len(chosen))
+        work = sum(len(b.tap) for _, _, b in chosen)
+        return spread_out(lambda k: self._block(*chosen[k]), len(chosen), work)
 
     def _block(self, s: int, t: int, b: Block) -> Block:
         taps, channels = len(b.pair_count), int(b.source_channel.max(initial=-1)) + 1

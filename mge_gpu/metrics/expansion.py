@@ -7,6 +7,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cpu.serial import run_serial
+from mge_gpu.backends.cpu.threads import alone
+from mge_gpu.errors import MetricError
 from mge_gpu.linalg.enriched import Symmetric, enriched_eigenvalues
 from mge_gpu.linalg.lanczos import LanczosInfo, extreme_eigenvalues, singular_values
 from mge_gpu.linalg.largest import largest_eigenvalue
@@ -139,6 +142,42 @@ def spectral_radius(w: Workspace) -> Measured:
         return Measured(float(values[0]), _note(info, "channel profiles of the Laplacian", apply))
     value, info = largest_eigenvalue(lambda x: strength * x - apply(x), n, tol=TOLERANCE, seed=w.seed)
     return Measured(value, _note(info, "Lanczos on the Laplacian", apply))
+
+
+def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[dict[str, Measured]]:
+    """The spectral metrics of many graphs, one graph a core at a time.
+
+    A product with a small graph is over before a second thread has started on it: whole problems are
+    shared out among the cores instead, and nothing is handed over inside one. Large graphs go one by
+    one, since their vectors would not fit in memory side by side. The values are those of one by one
+    up to the rounding of sums.
+
+    Args:
+        workspaces: of the graphs; any sizes.
+        keys: of "spectral_gap" and "spectral_radius".
+
+    Returns:
+        for each graph its values by key.
+
+    Raises:
+        MetricError: another key.
+    """
+    known = {"spectral_gap": spectral_gap, "spectral_radius": spectral_radius}
+    for key in keys:
+        if key not in known:
+            raise MetricError(f"got metric {key!r}, expected some of {', '.join(known)}")
+    out: list[dict[str, Measured]] = [{} for _ in workspaces]
+    small = [k for k, w in enumerate(workspaces) if w.graph.num_nodes < LARGE]
+
+    def measure(j: int) -> None:
+        w = workspaces[small[j]]
+        out[small[j]] = alone(lambda: {key: known[key](w) for key in keys})
+
+    run_serial(measure, len(small))
+    for k, w in enumerate(workspaces):
+        if w.graph.num_nodes >= LARGE:
+            out[k] = {key: known[key](w) for key in keys}
+    return out
 
 
 def _rows(apply):  # type: ignore[no-untyped-def]

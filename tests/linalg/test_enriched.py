@@ -53,7 +53,9 @@ def check(graph: MultipartiteGraph, rtol: float = 1e-5, seed: int = 0) -> None:
             values = np.linalg.eigvalsh(reference.toarray())
         else:
             start = np.random.default_rng(0).standard_normal(n)
-            values = eigsh(reference, k + 3, which=which, tol=1e-9, ncv=40, v0=start, return_eigenvectors=False)
+            values = eigsh(
+                reference, k + 3, which=which, tol=1e-9, ncv=40, v0=start, return_eigenvectors=False
+            )
         expected = np.sort(np.abs(values) if which == "LM" else values)[::-1][:k]
         assert info.converged
         np.testing.assert_allclose(np.sort(np.abs(found))[::-1], expected, rtol=rtol)

@@ -7,6 +7,13 @@ import torch
 
 from mge_gpu.backends.cpu.threads import run
 
+SMALL = 1 << 18  # values to work on below which other threads are not worth the hand-over
+
+
+def spread_out(task: Callable[[int], Any], count: int, work: int) -> list[Any]:
+    """`run_serial` where there is work enough, else one task after the other on this thread."""
+    return run_serial(task, count) if work > SMALL else [task(k) for k in range(count)]
+
 
 def run_serial(task: Callable[[int], Any], count: int) -> list[Any]:
     """`run`, with each matrix product inside a task on the task's core alone.

@@ -2,15 +2,29 @@
 
 import itertools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 
+_here = threading.local()
+
+
+def alone(task: Callable[[], Any]) -> Any:
+    """``task()`` with everything inside it on this thread only: for one problem a core."""
+    before, _here.alone = getattr(_here, "alone", False), True
+    try:
+        return task()
+    finally:
+        _here.alone = before
+
 
 def num_threads() -> int:
     """Cores that this process may use (NUMBA_NUM_THREADS, if set, is the upper bound)."""
+    if getattr(_here, "alone", False):
+        return 1
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, int(os.environ.get("NUMBA_NUM_THREADS", available))))
 
