@@ -80,10 +80,10 @@ def test_convolutions_pools_and_a_classifier(sparsity: float) -> None:
 
 
 def test_a_resnet() -> None:
-    """ResNet-20 at 98 %: localised eigenvectors, many partitions, strided shortcuts."""
+    """ResNet-20 at 95 %: localised eigenvectors, many partitions, strided shortcuts."""
     torch.manual_seed(0)
     model = mge_gpu.models.resnet20()
-    check(mge_gpu.encode(model, (3, 16, 16), random_masks(model, 0.95)))
+    check(mge_gpu.encode(model, (3, 12, 12), random_masks(model, 0.95)))
 
 
 def test_channels_that_run_fastest() -> None:
@@ -102,7 +102,7 @@ def test_odd_cycles_and_overlapping_routes() -> None:
 def test_drawn_networks() -> None:
     compared = 0
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(cases())
     def compare(case: Case) -> None:
         nonlocal compared
@@ -113,7 +113,7 @@ def test_drawn_networks() -> None:
         compared += 1
 
     compare()
-    assert compared >= 15
+    assert compared >= 8
 
 
 @pytest.mark.parametrize("nearness", [0.0, 1e-4, 1e-2])
@@ -128,7 +128,7 @@ def test_copies_in_separate_components(nearness: float) -> None:
         model.weight.data[6:] = model.weight.data[:3]
         return mge_gpu.encode(model, (6, 10, 10))
 
-    for seed in range(5):
+    for seed in range(2):
         check(graph_of(), seed=seed)
 
 
