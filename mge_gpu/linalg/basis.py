@@ -1,15 +1,15 @@
 """An orthonormal basis of a few long vectors, in double or single precision, for block Krylov methods."""
 
-from collections.abc import Iterator
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from mge_gpu.backends.cpu.serial import spread_out
 from mge_gpu.linalg import kernels
 
 Vectors = NDArray[np.float64]
 
-CHUNK = 1 << 13  # elements of each vector of the basis that are worked on at a time
+CHUNK = 1 << 14  # elements of each vector of the basis that are worked on at a time
 
 
 class Basis:
@@ -24,12 +24,6 @@ class Basis:
     def __init__(self, length: int, capacity: int, dtype: type[np.floating] = np.float64) -> None:
         self.vectors = np.empty((capacity, length), dtype)  # (capacity, length)
         self.size = 0
-
-    def _pieces(self) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-        """The basis piece by piece, so that a piece stays in cache while it is used."""
-        for at in range(0, self.vectors.shape[1], CHUNK):
-            part = slice(at, at + CHUNK)
-            yield part, self.vectors[: self.size, part]
 
     def remove(self, x: Vectors) -> Vectors:  # (b, length) -> (size, b)
         """Make the rows of ``x`` orthogonal to the basis, in place; returns what was removed.
@@ -51,9 +45,28 @@ class Basis:
     def rotate(self, combination: Vectors) -> None:  # (size, kept)
         """Replace the basis by the given combinations of its vectors, in place."""
         kept = combination.shape[1]
-        for part, piece in self._pieces():  # a second basis may not fit
-            self.vectors[:kept, part] = combination.T @ piece
+        turn = torch.from_numpy(np.ascontiguousarray(combination.T, self.vectors.dtype))
+        held = torch.from_numpy(self.vectors)
+
+        def piece(k: int) -> None:  # a second basis may not fit, a piece of it does
+            part = slice(k * CHUNK, (k + 1) * CHUNK)
+            held[:kept, part] = torch.mm(turn, held[: self.size, part])
+
+        spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
         self.size = kept
+
+    def combine(self, combination: Vectors) -> NDArray[np.floating]:  # (size, m) -> (m, length)
+        """Combinations of the basis vectors."""
+        out = np.empty((combination.shape[1], self.vectors.shape[1]), self.vectors.dtype)
+        turn = torch.from_numpy(np.ascontiguousarray(combination.T, self.vectors.dtype))
+        held, result = torch.from_numpy(self.vectors), torch.from_numpy(out)
+
+        def piece(k: int) -> None:
+            part = slice(k * CHUNK, (k + 1) * CHUNK)
+            result[:, part] = torch.mm(turn, held[: self.size, part])
+
+        spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
+        return out
 
 
 def orthonormalise(

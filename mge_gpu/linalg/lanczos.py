@@ -253,6 +253,26 @@ class _Lanczos:
         self.projected = np.diag(self.theta[:kept])
 
 
+def lanczos_from(
+    apply: Apply,
+    basis: Basis,
+    start: NDArray[np.floating],
+    k: int,
+    which: str,
+    tol: float,
+    generator: np.random.Generator,
+    max_iterations: int,
+) -> tuple[NDArray[np.float64], NDArray[np.floating], int]:
+    """Extreme eigenpairs by block Lanczos from given rows: values (k',), Ritz vectors (k', n), products.
+
+    For a start near the wanted eigenvectors. k' < k only where the basis is exhausted before.
+    """
+    run = _Lanczos(apply, basis, k, which, generator, max_iterations)
+    run.next, _ = orthonormalise(basis, np.array(start, np.float64), 0.0, generator)
+    run.converge(tol)
+    return run.values, basis.combine(run.ritz[:, :k]), run.products
+
+
 def _products_to_see(values: Vectors, tol: float, n: int) -> int:
     """Products after which a random vector has shown a copy of a value, or the copy makes no difference.
 

@@ -18,9 +18,22 @@ R = TypeVar("R")
 LOOK_UP = 0.1
 """Seconds after which a waiting thread looks for signals where the system does not wake it for them."""
 
+_here = threading.local()  # .worker: whether this thread is one of ours; .alone: whether it spreads no work
+
+
+def alone(task: Callable[[], Any]) -> Any:
+    """``task()`` with everything inside it on this thread only: for one problem a core."""
+    before, _here.alone = getattr(_here, "alone", False), True
+    try:
+        return task()
+    finally:
+        _here.alone = before
+
 
 def num_threads() -> int:
     """Cores that this process may use (NUMBA_NUM_THREADS, if set, is the upper bound)."""
+    if getattr(_here, "alone", False):
+        return 1
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(available, int(os.environ.get("NUMBA_NUM_THREADS", available))))
 
@@ -84,7 +97,6 @@ class _Pool:
             self.jobs.put(None)
 
 
-_here = threading.local()  # .worker: whether this thread is one of ours
 _pools: dict[int, _Pool] = {}  # by number of threads; a fork takes none of them along
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)
