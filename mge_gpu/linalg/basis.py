@@ -25,13 +25,19 @@ class Basis:
         self.vectors = np.empty((capacity, length), dtype)  # (capacity, length)
         self.size = 0
 
-    def remove(self, x: Vectors) -> Vectors:  # (b, length) -> (size, b)
+    def remove(self, x: Vectors, first: int = 0, lead: int = 0) -> Vectors:  # (b, length) -> (size, b)
         """Make the rows of ``x`` orthogonal to the basis, in place; returns what was removed.
 
-        The rows go one by one.
+        The rows go one by one. Vectors from ``lead`` on and before ``first`` are left out, with zeros in
+        what is returned.
         """
-        held = self.vectors[: self.size]
-        return np.stack([kernels.remove(held, row) for row in x], axis=1)
+        out = np.zeros((self.size, len(x)))
+        lead = min(lead, first)
+        for column, row in enumerate(x):
+            if lead:
+                out[:lead, column] = kernels.remove(self.vectors[:lead], row)
+            out[first:, column] = kernels.remove(self.vectors[first : self.size], row)
+        return out
 
     def append(self, x: Vectors) -> None:  # (b, length)
         """Add rows that are orthonormal and orthogonal to the basis."""
@@ -54,19 +60,6 @@ class Basis:
 
         spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
         self.size = kept
-
-    def combine(self, combination: Vectors) -> NDArray[np.floating]:  # (size, m) -> (m, length)
-        """Combinations of the basis vectors."""
-        out = np.empty((combination.shape[1], self.vectors.shape[1]), self.vectors.dtype)
-        turn = torch.from_numpy(np.ascontiguousarray(combination.T, self.vectors.dtype))
-        held, result = torch.from_numpy(self.vectors), torch.from_numpy(out)
-
-        def piece(k: int) -> None:
-            part = slice(k * CHUNK, (k + 1) * CHUNK)
-            result[:, part] = torch.mm(turn, held[: self.size, part])
-
-        spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
-        return out
 
 
 def orthonormalise(

@@ -6,14 +6,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import alone
 from mge_gpu.errors import MetricError
-from mge_gpu.linalg.enriched import Symmetric, enriched_eigenvalues
+from mge_gpu.linalg import kernels
 from mge_gpu.linalg.lanczos import LanczosInfo, extreme_eigenvalues, singular_values
 from mge_gpu.linalg.largest import largest_eigenvalue
-from mge_gpu.linalg.profiles import Layout
 from mge_gpu.metrics.base import Measured, Workspace, metric
 
 TOLERANCE = 3e-5
@@ -44,7 +42,7 @@ def two_colours(w: Workspace) -> list[bool] | None:
 
 
 LARGE = 1 << 19
-"""Nodes from which on eigenvalues are sought among channel profiles (`enriched_eigenvalues`)."""
+"""Nodes from which on a batch takes one graph at a time."""
 
 
 _operators: WeakKeyDictionary[Workspace, Any] = WeakKeyDictionary()
@@ -66,16 +64,37 @@ def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
     )
 
 
-def _enriched(w: Workspace, apply: Any, diagonal: np.ndarray | None) -> tuple[np.ndarray, LanczosInfo]:
-    """Top three of the adjacency by absolute value, or the largest eigenvalue of the Laplacian."""
+def _halves(w: Workspace, colour: list[bool]) -> tuple[Any, Any, tuple[int, int], Any]:
+    """Products with the block between two colours: (to white, to black, (white, black nodes), engine).
 
-    def operator(blocks: Sequence[Block]) -> Any:
-        return w.backend.operator(blocks, blocks, single=True)
+    Vectors are of the nodes of one colour, partition after partition.
+    """
+    parts = w.graph.partitions
+    slices: dict[bool, list[tuple[slice, slice]]] = {False: [], True: []}
+    sizes = {False: 0, True: 0}
+    for p, c in zip(parts, colour, strict=True):
+        here = slice(sizes[c], sizes[c] + p.size)
+        slices[c].append((slice(p.offset, p.offset + p.size), here))
+        sizes[c] += p.size
+    ahead = [b for s, _, b in w.graph.blocks if not colour[s]]
+    back = [b for s, _, b in w.graph.blocks if colour[s]]
+    to_white = w.backend.operator(ahead, back, single=True)
+    to_black = w.backend.operator(back, ahead, single=True)
 
-    layouts = [Layout(p.offset, p.channels, p.positions, p.channel_dim == 0) for p in w.graph.partitions]
-    matrix = Symmetric(w.graph.blocks, apply, operator, 1.0 if diagonal is None else -1.0, diagonal)
-    k, which = (3, "LM") if diagonal is None else (1, "LA")
-    return enriched_eigenvalues(matrix, layouts, k, which=which, tol=TOLERANCE, seed=w.seed)  # type: ignore[arg-type]
+    def through(apply: Any, here: bool) -> Any:
+        def one(x: np.ndarray) -> np.ndarray:
+            full = np.zeros(w.graph.num_nodes, np.float32)
+            for whole, part in slices[here]:
+                full[whole] = x[part]
+            image = apply(full)
+            out = np.empty(sizes[not here], image.dtype)
+            for whole, part in slices[not here]:
+                out[part] = image[whole]
+            return out
+
+        return _rows(one)
+
+    return through(to_white, False), through(to_black, True), (sizes[True], sizes[False]), to_white
 
 
 @metric("spectral_gap")
@@ -86,12 +105,6 @@ def spectral_gap(w: Workspace) -> Measured:
     block between them, each with both signs: the gap is sigma_1 - sigma_2, from half-size vectors.
     Eigenvalues that a graph of fewer than three nodes lacks count as zero.
     """
-    if w.graph.num_nodes >= LARGE:
-        values, info = _enriched(w, _symmetric(w), None)
-        magnitude = np.sort(np.abs(values))[::-1].tolist()
-        return Measured(
-            magnitude[0] - magnitude[2], _note(info, "channel profiles of the adjacency", _symmetric(w))
-        )
     colour = two_colours(w)
     if colour is None:
         apply = _symmetric(w)
@@ -100,47 +113,24 @@ def spectral_gap(w: Workspace) -> Measured:
         )
         magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
         return Measured(magnitude[0] - magnitude[2], _note(info, "Lanczos on the adjacency", apply))
-    sizes = [p.size for p in w.graph.partitions]
-    black, white = (np.repeat([c == side for c in colour], sizes) for side in (False, True))
-    black, white = np.flatnonzero(black), np.flatnonzero(white)
-    ahead = [b for s, _, b in w.graph.blocks if not colour[s]]
-    back = [b for s, _, b in w.graph.blocks if colour[s]]
-    to_white = w.backend.operator(ahead, back, single=True)
-    to_black = w.backend.operator(back, ahead, single=True)
-
-    def through(apply, here, there):  # type: ignore[no-untyped-def]
-        def one(x: np.ndarray) -> np.ndarray:
-            full = np.zeros(w.graph.num_nodes)
-            full[here] = x
-            result: np.ndarray = apply(full)[there]
-            return result
-
-        return _rows(one)
-
-    values, info = singular_values(
-        through(to_white, black, white),
-        through(to_black, white, black),
-        (len(white), len(black)),
-        2,
-        tol=TOLERANCE,
-        seed=w.seed,
-        dtype=np.float32,
-    )
+    to_white, to_black, shape, engine = _halves(w, colour)
+    values, info = singular_values(to_white, to_black, shape, 2, tol=TOLERANCE, seed=w.seed, dtype=np.float32)
     sigma = sorted(values.tolist(), reverse=True) + [0.0] * 2
-    return Measured(
-        sigma[0] - sigma[1], _note(info, "Lanczos on half of the two-coloured adjacency", to_white)
-    )
+    return Measured(sigma[0] - sigma[1], _note(info, "Lanczos on half of the two-coloured adjacency", engine))
 
 
 @metric("spectral_radius")
 def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
     apply, n = _symmetric(w), w.graph.num_nodes
-    strength = apply(np.ones(n))
-    if n >= LARGE:
-        values, info = _enriched(w, apply, strength.astype(np.float32))
-        return Measured(float(values[0]), _note(info, "channel profiles of the Laplacian", apply))
-    value, info = largest_eigenvalue(lambda x: strength * x - apply(x), n, tol=TOLERANCE, seed=w.seed)
+    strength = apply(np.ones(n, np.float32))
+    value, info = largest_eigenvalue(
+        lambda x: kernels.diagonal_less(strength, x, apply(x)),
+        n,
+        tol=TOLERANCE,
+        seed=w.seed,
+        dtype=np.float32,
+    )
     return Measured(value, _note(info, "Lanczos on the Laplacian", apply))
 
 

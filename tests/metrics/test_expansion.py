@@ -1,4 +1,4 @@
-"""Spectral metrics: many graphs in a batch, and the way of large networks on one that SciPy can check."""
+"""Spectral metrics: many graphs in a batch, and networks that SciPy can check."""
 
 import numpy as np
 import pytest
@@ -23,6 +23,20 @@ def small_graphs() -> list[mge_gpu.MultipartiteGraph]:
     ]
 
 
+class Network(nn.Module):
+    """Strides, a pool that overlaps; with a shortcut the partitions have an odd cycle."""
+
+    def __init__(self, shortcut: bool) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 24, 3, padding=1)
+        self.c, self.d = nn.Conv2d(24, 24, 1), nn.Conv2d(16, 24, 1) if shortcut else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.max_pool2d(self.a(x), 3, 2, 1)
+        y = self.c(self.b(x))
+        return y if self.d is None else y + self.d(x)
+
+
 @pytest.mark.parametrize("limit", [None, 1])
 def test_a_batch_has_the_values_of_one_by_one(limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if limit is not None:  # all of them count as large
@@ -41,11 +55,11 @@ def test_a_batch_has_the_values_of_one_by_one(limit: int | None, monkeypatch: py
         expansion.measure_batch([], ["k_core"])
 
 
-def test_large_networks_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gap, a small difference of large values, and the radius, by channel profiles."""
-    monkeypatch.setattr(expansion, "LARGE", 1)
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_networks_agree_with_scipy(shortcut: bool) -> None:
+    """The gap, a small difference of large values, and the radius; with and without two colours."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 24, 3, padding=1))
+    model = Network(shortcut)
     graph = mge_gpu.encode(model, (3, 40, 40), random_masks(model, 0.7))
     half = graph.to_scipy().astype(np.float64)
     full = sp.csr_array(half + half.T)
@@ -54,7 +68,8 @@ def test_large_networks_agree_with_scipy(monkeypatch: pytest.MonkeyPatch) -> Non
     laplacian = sp.csr_array(sp.diags_array(np.asarray(full.sum(axis=1)).ravel()) - full)
     radius = eigsh(laplacian, 1, which="LA", tol=1e-10, v0=start, return_eigenvectors=False)[0]
     w = Workspace(graph)
+    assert (expansion.two_colours(w) is None) == shortcut
     gap = METRICS["spectral_gap"](w)
     assert gap.value == pytest.approx(values[0] - values[2], abs=1e-5 * values[0])
-    assert "channel profiles" in gap.how and "sparse" in gap.how
+    assert "Lanczos" in gap.how and "sparse" in gap.how
     assert METRICS["spectral_radius"](w).value == pytest.approx(radius, rel=1e-5)

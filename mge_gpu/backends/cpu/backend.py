@@ -7,7 +7,7 @@ import numpy as np
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cpu.threads import balanced, num_threads, run
+from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
 
 
 class CpuBackend:
@@ -75,7 +75,7 @@ class CpuBackend:
         The certificate is the BFS forest ``parent`` and any maximal forest of the rest.
         """
         second = traverse.forest(adjacency, self._degree(adjacency), parent)
-        bridges, articulation = cuts.low_points(*cuts.forest_csr(parent, second))
+        bridges, articulation = call(lambda: cuts.low_points(*cuts.forest_csr(parent, second)))
         return int(bridges), int(articulation)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
