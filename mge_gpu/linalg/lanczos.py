@@ -54,6 +54,7 @@ def extreme_eigenvalues(
     block: int = 1,
     basis_size: int | None = None,
     dtype: type[np.floating] | None = None,
+    copies: bool = True,
 ) -> tuple[NDArray[np.float64], LanczosInfo]:
     """The k extreme eigenvalues, with multiplicity, of a symmetric operator.
 
@@ -81,6 +82,8 @@ def extreme_eigenvalues(
         basis_size: number of vectors kept; by default as many as fit 1 GiB, from 24 to 96.
         dtype: float64 or float32 of the stored basis; float32 halves the memory and leaves the values
             a relative accuracy of about 1e-6. By default float64 where it fits 1 GiB.
+        copies: look for further copies of multiple eigenvalues. False where all wanted values but the last
+            are known to be simple, or copies are not to be counted.
 
     Returns:
         values (k,) float64, extreme first, and how the run went.
@@ -110,7 +113,7 @@ def extreme_eigenvalues(
     run = _Lanczos(apply, Basis(n, capacity, dtype), k, which, np.random.default_rng(seed), max_iterations)
     run.start(b)
     converged = run.converge(tol)
-    if b < k:
+    if b < k and copies:
         converged = converged and run.find_copies(tol)
     bounds = np.maximum(run.bounds, run.known_bound)
     info = LanczosInfo(converged, run.products, run.iterations, run.restarts, bounds)
@@ -343,6 +346,7 @@ def singular_values(
     block: int = 1,
     basis_size: int | None = None,
     dtype: type[np.floating] | None = None,
+    copies: bool = True,
 ) -> tuple[NDArray[np.float64], LanczosInfo]:
     """The k largest singular values, with multiplicity, through B Bᵀ or Bᵀ B, whichever is smaller.
 
@@ -377,6 +381,7 @@ def singular_values(
         block=block,
         basis_size=basis_size,
         dtype=dtype,
+        copies=copies,
     )
     values = np.sqrt(np.maximum(squares, 0.0))
     # an error e of σ² is one of e / (σ + sqrt(σ² - e)) of σ, at most e / σ and sqrt(e)
