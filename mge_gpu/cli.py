@@ -4,6 +4,8 @@ Everything heavy is imported by the command that needs it, so that `--help` and 
 """
 
 import enum
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,15 @@ import typer
 
 import mge_gpu
 from mge_gpu import cli_inputs, cli_outputs
-from mge_gpu.console import Resources, print_json, print_table, progress, reports_errors
+from mge_gpu.console import (
+    INTERRUPTED,
+    Interrupted,
+    Resources,
+    print_json,
+    print_table,
+    progress,
+    reports_errors,
+)
 
 app = typer.Typer(
     help="Topology of pruned neural networks as multipartite graphs.",
@@ -130,7 +140,13 @@ def analyze(
     data: DataOption = None,
     root: RootOption = None,
     encoding: Annotated[Encoding, typer.Option(help="Which graph.")] = Encoding.mge,
-    metrics: Annotated[str, typer.Option(metavar="all|NAME,NAME", help="Which topometrics.")] = "all",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="all|cheap|NAME,NAME",
+            help="Which topometrics; cheap: those that need no pass over the edges.",
+        ),
+    ] = "all",
     exact: Annotated[bool, typer.Option("--exact", help="Never estimate, however long it takes.")] = False,
     identity_skips: IdentityOption = False,
     pad_input: PadOption = True,
@@ -142,7 +158,10 @@ def analyze(
         ),
     ] = None,
 ) -> None:
-    """Topometrics of a network: of its zeros, of given masks, or of what a pruning method would leave."""
+    """Topometrics of a network: of its zeros, of given masks, or of what a pruning method would leave.
+
+    Cheap metrics come first; after Ctrl-C those that are there are printed, and the exit status is 130.
+    """
     wanted = cli_inputs.wanted_metrics(metrics)
     if json and csv == Path("-"):
         raise typer.BadParameter("--json and --csv - both want stdout; give --csv a file name")
@@ -180,13 +199,15 @@ def analyze(
         cli_outputs.write(csv, reports_csv([report]))
     if json:
         print_json(cli_outputs.analysis_document(report) | resources.to_dict())
-        return
-    if csv != Path("-"):
+    elif csv != Path("-"):
         from mge_gpu.report import report_table
 
         typer.echo(cli_outputs.title(report.info))
         print_table(report_table(report))
-    resources.print()
+    if not json:
+        resources.print()
+    if report.interrupted:
+        raise Interrupted(f"without {', '.join(report.interrupted)}")
 
 
 @app.command()
@@ -368,4 +389,12 @@ def doctor(json: JsonOption = False) -> None:
 
 def main() -> None:
     """Entry point of ``mge-gpu`` and ``python -m mge_gpu``."""
-    app(prog_name="mge-gpu")
+    try:
+        app(prog_name="mge-gpu")
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        # A kernel that Ctrl-C abandoned may still run: taking the interpreter down beside it takes seconds.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)

@@ -45,13 +45,11 @@ def names(text: str, option: str) -> list[str]:
     return found
 
 
-def wanted_metrics(text: str) -> "str | list[str]":
-    """``"all"``, or a list of topometrics, each of which exists."""
+def wanted_metrics(text: str) -> list[str]:
+    """Topometrics, each of which exists; ``all`` and ``cheap`` stand for several."""
     from mge_gpu.metrics import METRICS
 
-    if text == "all":
-        return text
-    return _known(names(text, "--metrics"), METRICS, "topometric", "--metrics")
+    return _known(names(text, "--metrics"), ["all", "cheap", *METRICS], "topometric", "--metrics")
 
 
 def known_methods(text: str | None) -> list[str] | None:

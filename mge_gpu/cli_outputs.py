@@ -21,6 +21,7 @@ def analysis_document(report: "Report") -> dict[str, Any]:
         "standard_errors": parts["standard_errors"],
         "how": parts["how"],
         "metric_seconds": parts["seconds"],
+        "interrupted": parts["interrupted"],
     }
 
 

@@ -1,6 +1,7 @@
 """How the commands behave: errors in one line, warnings and progress beside the output, time and memory.
 
-Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 bad usage.
+Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed, 2 bad usage, 130 Ctrl-C
+(what was computed until then is printed).
 """
 
 import contextlib
@@ -18,11 +19,21 @@ import typer
 
 P = ParamSpec("P")
 R = TypeVar("R")
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
+
 Progress = Callable[[str, float | None], None]
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came; the text says what is missing of what was printed."""
+
+
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an `MGEError` into one line on stderr and exit status 1, a wrong MODEL or shape into bad usage."""
+    """Turn an `MGEError` into one line on stderr and exit status 1, a wrong MODEL or shape into bad usage.
+
+    Ctrl-C ends with one line and exit status 130.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -40,6 +51,10 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         except MGEError as error:
             typer.echo(f"error: {one_line(str(error))}", err=True)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            what = f": {one_line(str(error))}" if str(error) else ""
+            typer.echo(f"interrupted{what}", err=True)
+            raise typer.Exit(INTERRUPTED) from error
 
     return wrapped
 

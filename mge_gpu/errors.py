@@ -25,6 +25,10 @@ class GraphError(MGEError, ValueError):
     """A graph cannot be built, converted, saved or loaded as asked."""
 
 
+class NotEnoughMemoryError(GraphError, MemoryError):
+    """Edges were to be written down that do not fit the memory that is available."""
+
+
 class MetricError(MGEError, ValueError):
     """A metric is unknown or cannot be computed on this graph."""
 

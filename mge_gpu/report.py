@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from mge_gpu.metrics.report import PUBLISHED, Report, format_number
+from mge_gpu.metrics.report import INTERRUPTED, PUBLISHED, Report, format_number
 
 if TYPE_CHECKING:
     import pandas
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEADER = ("metric", "value", "published as", "normalized", "how", "seconds")
 
 
-def report_rows(report: Report) -> list[tuple[str, ...]]:
+def report_rows(report: Report) -> list[tuple[str, str, str, str, str, str]]:
     """One row of text a metric, in the order of `HEADER`.
 
     >>> report_rows(Report({"nodes": 1200}, how={"nodes": "counted"}))
@@ -25,17 +25,20 @@ def report_rows(report: Report) -> list[tuple[str, ...]]:
     """
     normalized = report.normalized(names="mge")
     how = report.how()
-    return [
-        (
-            key,
-            report.format_value(key),
-            PUBLISHED[key][0] if key in PUBLISHED else "",
-            format_number(normalized[key]) if key in normalized else "",
-            how.get(key, ""),
-            f"{report.seconds[key]:.3f}" if key in report.seconds else "",
+    rows = []
+    for key in (*report, *report.interrupted):
+        there = key in report
+        rows.append(
+            (
+                key,
+                report.format_value(key) if there else "",
+                PUBLISHED[key][0] if key in PUBLISHED else "",
+                format_number(normalized[key]) if key in normalized else "",
+                how.get(key, "") if there else INTERRUPTED,
+                f"{report.seconds[key]:.3f}" if key in report.seconds else "",
+            )
         )
-        for key in report
-    ]
+    return rows
 
 
 def report_table(report: Report) -> Table:
@@ -60,7 +63,8 @@ def reports_csv(reports: Iterable[Report]) -> str:
     """Many reports as CSV: a row a report, its ``info`` first, then raw values and standard errors.
 
     A column is there if any report has it; what a report lacks is left empty. Standard errors stand in
-    columns named ``<metric>_standard_error``.
+    columns named ``<metric>_standard_error``; metrics lost to an interruption are named under
+    ``interrupted``.
 
     >>> print(reports_csv([Report({"nodes": 3, "edges": 2}, info={"method": "er"})]), end="")
     method,nodes,edges
@@ -70,6 +74,7 @@ def reports_csv(reports: Iterable[Report]) -> str:
         {key: _cell(value) for key, value in report.info.items() if key not in report}
         | dict(report)
         | {f"{key}_standard_error": error for key, error in report.standard_errors.items()}
+        | ({INTERRUPTED: " ".join(report.interrupted)} if report.interrupted else {})
         for report in reports
     ]
     columns = list(dict.fromkeys(column for row in rows for column in row))

@@ -91,7 +91,7 @@ BAD_USAGE = {
     ),
     "unknown metric": (
         ["analyze", *MODEL, "--metrics", "nodes,hops"],
-        "no topometric 'hops'; there are nodes",
+        "no topometric 'hops'; there are all, cheap, nodes",
     ),
     "no metric": (["analyze", *MODEL, "--metrics", ","], "expected names joined by commas"),
     "metric twice": (["analyze", *MODEL, "--metrics", "nodes,nodes"], "more than once"),
@@ -223,6 +223,12 @@ def test_analyze_some_metrics_in_the_order_asked_for(workdir):
     assert sorted(document["metrics"]) == ["edges", "k_core", "nodes"]
     assert document["metrics"]["nodes"] == 64 + 4 * 36 + 3
     assert document["kept_weights"] == document["weights"] == WEIGHTS
+
+
+def test_analyze_cheap(workdir):
+    document = json.loads(succeeded("analyze", *MODEL, "--metrics", "cheap,k_core", "--json").stdout)
+    assert {"nodes", "strength", "k_core"} <= set(document["metrics"]) and document["interrupted"] == []
+    assert "motifs" not in document["metrics"] and "components" not in document["metrics"]
 
 
 def test_analyze_without_the_counts_that_normalizing_needs(workdir):

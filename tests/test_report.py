@@ -98,3 +98,11 @@ def test_frame_markdown(ranking):
 
 def test_a_frame_without_rows(ranking):
     assert frame_markdown(ranking.iloc[:0]).splitlines()[0] == "| rank | method | score | edges |"
+
+
+def test_what_was_interrupted_has_a_line_and_a_column():
+    report = Report({"nodes": 4, "edges": 2}, how={"nodes": "counted"}, interrupted=["k_core", "motifs"])
+    lines = [line.split() for line in render(report_table(report)).splitlines()]
+    assert ["k_core", "interrupted"] in lines and ["motifs", "interrupted"] in lines
+    rows = list(csv.DictReader(io.StringIO(reports_csv([report, REPORT]))))
+    assert [row["interrupted"] for row in rows] == ["k_core motifs", ""]

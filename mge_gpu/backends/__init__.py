@@ -1,6 +1,6 @@
 """Backends: the few primitives that every metric runs on, one class a device type."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from mge_gpu.backends.adjacency import Adjacency, Block
@@ -20,6 +20,9 @@ class Backend(Protocol):
 
     def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
         """Every edge once: source (E,) int64, target (E,) int64, weight (E,) float32."""
+
+    def coo_chunks(self, blocks: Sequence[Block], limit: int) -> Iterator[tuple[Any, Any, Any]]:
+        """The edges of `coo` in pieces of at most ``limit``, each edge once."""
 
     def total_weight(self, blocks: Sequence[Block]) -> float:
         """Sum of all edge weights."""

@@ -1,20 +1,83 @@
 """Conversions: the edges written down for other libraries."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from mge_gpu._memory import available_memory, bytes_text
 from mge_gpu._optional import require
+from mge_gpu.errors import GraphError, NotEnoughMemoryError
 
 if TYPE_CHECKING:
     from mge_gpu.graph.multipartite import MultipartiteGraph
 
 
-def coo(graph: "MultipartiteGraph") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(source, target, weight) of every edge: int64, int64, float32, each (E,)."""
+Edges = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+CHUNK = 1 << 22
+"""Edges of a chunk where nobody says how many: 84 MB."""
+
+PEAK_BYTES = {
+    "coo": 20,
+    "to_scipy": 32,
+    "to_torch_sparse_coo": 36,
+    "to_pyg": 36,
+    "to_torch_sparse": 48,
+    "to_igraph": 93,
+    "to_networkx": 420,
+}
+"""Bytes an edge that each conversion takes at its peak (measured; the graph it returns is smaller)."""
+
+
+MERGE_SCRATCH = 120_000_000
+"""Bytes for merging where several nonzeros meet in one edge."""
+
+
+def check_memory(graph: "MultipartiteGraph", method: str) -> None:
+    """Refuse what would not fit the memory that is available, before any of it is taken.
+
+    Raises:
+        NotEnoughMemoryError: with the size it would take, what is available, and what to do instead.
+    """
+    available = available_memory()
+    if available is None:
+        return
+    each = PEAK_BYTES[method] + (12 if method == "to_scipy" and graph.num_edges >= 2**31 else 0)
+    blocks = [b for _, _, b in graph.blocks]
+    scratch = MERGE_SCRATCH if any(b.overlaps for b in blocks) else 0
+    most = sum(int(b.pair_count[b.tap].sum()) for b in blocks)  # no less than E, and cheaper to know
+    if most * each + scratch <= available:
+        return
+    need = graph.num_edges * each + scratch
+    if need > available:
+        raise NotEnoughMemoryError(
+            f"{method}() of {graph.num_edges:,} edges takes {bytes_text(need)}, {bytes_text(available)} of "
+            "memory is available; coo(chunks=True) yields the edges in pieces, and topometrics() needs none"
+        )
+
+
+def coo(graph: "MultipartiteGraph", method: str = "coo") -> Edges:
+    """(source, target, weight) of every edge: int64, int64, float32, each (E,), for a conversion."""
+    check_memory(graph, method)
     source, target, weight = graph.backend.coo([b for _, _, b in graph.blocks])
     return torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(weight)
+
+
+def coo_chunks(graph: "MultipartiteGraph", chunks: int) -> Iterator[Edges]:
+    """The edges of `coo` in pieces of at most ``chunks`` edges; True stands for `CHUNK`.
+
+    Raises GraphError at once where ``chunks`` is not a number of edges.
+    """
+    limit = CHUNK if chunks is True else chunks
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise GraphError(f"got chunks={chunks!r}, expected True or the most edges of a chunk, at least 1")
+    pieces = graph.backend.coo_chunks([b for _, _, b in graph.blocks], limit)
+    return (
+        (torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(weight))
+        for source, target, weight in pieces
+    )
 
 
 def partition_of_nodes(graph: "MultipartiteGraph") -> np.ndarray:
@@ -26,14 +89,14 @@ def to_scipy(graph: "MultipartiteGraph") -> Any:
     """``scipy.sparse.csr_array`` (N, N) float32 with A[source, target] = weight."""
     import scipy.sparse
 
-    source, target, weight = (x.numpy() for x in coo(graph))
+    source, target, weight = (x.numpy() for x in coo(graph, "to_scipy"))
     n = graph.num_nodes
     return scipy.sparse.coo_array((weight, (source, target)), shape=(n, n)).tocsr()
 
 
 def to_torch_sparse_coo(graph: "MultipartiteGraph") -> torch.Tensor:
     """``torch.sparse_coo_tensor`` (N, N) float32, not coalesced (its entries are distinct)."""
-    source, target, weight = coo(graph)
+    source, target, weight = coo(graph, "to_torch_sparse_coo")
     n = graph.num_nodes
     return torch.sparse_coo_tensor(torch.stack([source, target]), weight, (n, n), check_invariants=False)
 
@@ -41,7 +104,7 @@ def to_torch_sparse_coo(graph: "MultipartiteGraph") -> torch.Tensor:
 def to_igraph(graph: "MultipartiteGraph") -> Any:
     """Directed ``igraph.Graph`` with edge attribute weight and vertex attribute partition."""
     igraph = require("igraph", "graphs", "to_igraph()")
-    source, target, weight = (x.numpy() for x in coo(graph))
+    source, target, weight = (x.numpy() for x in coo(graph, "to_igraph"))
     out = igraph.Graph(n=graph.num_nodes, edges=np.stack([source, target], 1), directed=True)
     out.es["weight"] = weight.tolist()
     out.vs["partition"] = partition_of_nodes(graph).tolist()
@@ -51,9 +114,9 @@ def to_igraph(graph: "MultipartiteGraph") -> Any:
 def to_networkx(graph: "MultipartiteGraph") -> Any:
     """``networkx.DiGraph`` with edge attribute weight and node attribute partition."""
     networkx = require("networkx", "graphs", "to_networkx()")
+    source, target, weight = (x.tolist() for x in coo(graph, "to_networkx"))
     out = networkx.DiGraph()
     out.add_nodes_from((v, {"partition": p}) for v, p in enumerate(partition_of_nodes(graph).tolist()))
-    source, target, weight = (x.tolist() for x in coo(graph))
     out.add_weighted_edges_from(zip(source, target, weight, strict=True))
     return out
 
@@ -61,7 +124,7 @@ def to_networkx(graph: "MultipartiteGraph") -> Any:
 def to_pyg(graph: "MultipartiteGraph") -> Any:
     """``torch_geometric.data.Data``: edge_index (2, E), edge_weight (E,), partition (N,), num_nodes."""
     data = require("torch_geometric.data", "pyg", "to_pyg()")
-    source, target, weight = coo(graph)
+    source, target, weight = coo(graph, "to_pyg")
     return data.Data(
         edge_index=torch.stack([source, target]),
         edge_weight=weight,
@@ -73,6 +136,6 @@ def to_pyg(graph: "MultipartiteGraph") -> Any:
 def to_torch_sparse(graph: "MultipartiteGraph") -> Any:
     """``torch_sparse.SparseTensor`` with row = source, col = target."""
     torch_sparse = require("torch_sparse", "torch-sparse", "to_torch_sparse()")
-    source, target, weight = coo(graph)
+    source, target, weight = coo(graph, "to_torch_sparse")
     n = graph.num_nodes
     return torch_sparse.SparseTensor(row=source, col=target, value=weight, sparse_sizes=(n, n))

@@ -62,7 +62,7 @@ def _digest(layer: Layer, use: Use, source: Partition, flat: bool) -> bytes:
 
 
 def _arrays(use: Use) -> list[np.ndarray]:
-    relations = [use.channels, use.positions] if use.table is None else [use.table]
+    relations = [use.channels, use.local, use.span] if use.table is None else [use.table]
     return [a for r in relations for a in (r.ptr, r.idx)]
 
 
@@ -95,13 +95,29 @@ def _table(layer: Layer, use: Use, source: Partition) -> Pieces:
     return segments, positions, np.arange(taps)[:, None], taps, np.zeros(1, np.int64), True
 
 
+def _unspanned(use: Use, source: Partition) -> tuple[Relation, Relation]:
+    """Channels and positions of a use, each with its share of the span.
+
+    Where the span is some channels times some positions (a head of all tokens) the channels are read
+    side by side; otherwise it goes to the positions as it is.
+    """
+    channel, position = _decode(use.span.idx, source)
+    shifts, places = np.unique(channel), np.unique(position)
+    if len(shifts) == 1 or len(shifts) * len(places) != len(np.unique(use.span.idx)):
+        return use.channels, use.positions
+    step = source.channel_stride, source.position_stride
+    some = [Relation(np.array([0, len(x)]), x * s) for x, s in zip((shifts, places), step, strict=True)]
+    return outer_sum([use.channels, some[0]]), outer_sum([use.local, some[1]])
+
+
 def _closed_form(layer: Layer, use: Use, source: Partition) -> Pieces | None:
     """Channels and positions apart; None where the layout mixes them."""
     middle = source.channel_dim and prod(source.shape[source.channel_dim + 1 :]) != 1
     if use.table is not None or middle:
         return None
-    channels = channel_map(use.channels, _decode(use.channels.idx, source), source.channels)
-    shift, position = _decode(use.positions.idx, source)
+    read, where = _unspanned(use, source)
+    channels = channel_map(read, _decode(read.idx, source), source.channels)
+    shift, position = _decode(where.idx, source)
     taps, outputs = layer.taps.shape
     shifts, shift_id = np.unique(shift, return_inverse=True)
     if not len(shifts):
@@ -110,8 +126,8 @@ def _closed_form(layer: Layer, use: Use, source: Partition) -> Pieces | None:
     if wide or int(channels.sets.idx.max(initial=0) + position.max(initial=0)) >= source.positions:
         return None
     # one member list for all taps: rows are (tap, output position), members index the positions relation
-    read = function(layer.taps.ravel().astype(np.int64))
-    member = compose(read, Relation(use.positions.ptr, np.arange(len(position))))
+    taken = function(layer.taps.ravel().astype(np.int64))
+    member = compose(taken, Relation(where.ptr, np.arange(len(position))))
     row = member.rows()
     tap, target = row // outputs, row % outputs
     full, pair_key = np.unique(tap * len(shifts) + shift_id[member.idx], return_inverse=True)

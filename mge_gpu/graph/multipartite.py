@@ -1,8 +1,8 @@
 """`MultipartiteGraph`: the encoding of a network, held as blocks and a compressed adjacency."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 Placed = tuple[int, int, Block, PositionMap]
+Edges = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class MultipartiteGraph:
@@ -98,11 +99,27 @@ class MultipartiteGraph:
             mask[p.offset : p.offset + p.size] = True
         return mask
 
-    def coo(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    @overload
+    def coo(self, chunks: None = None) -> Edges: ...
+
+    @overload
+    def coo(self, chunks: int) -> Iterator[Edges]: ...
+
+    def coo(self, chunks: int | None = None) -> Edges | Iterator[Edges]:
         """All edges as (source, target, weight): int64, int64, float32 tensors of length E.
 
         Each edge appears once; where several routes lead from one node to another the weight is
         their sum. Edges come block by block. Takes 20 bytes an edge.
+
+        Args:
+            chunks: instead of all edges at once an iterator of such triples, of at most this many edges
+                each (True: about four million, 84 MB). Each edge comes once, with the weight that it has
+                in ``coo()``, in an order that depends on the size; memory is O(chunk + nodes).
+
+        Raises:
+            NotEnoughMemoryError: all at once they would not fit the memory that is available. The
+                conversions below raise it, too.
+            GraphError: ``chunks`` is neither True nor a positive number.
 
         Example:
             >>> import mge_gpu
@@ -111,9 +128,9 @@ class MultipartiteGraph:
             >>> [t.tolist() for t in mge_gpu.encode(layer, (2,)).coo()]
             [[0], [2], [3.0]]
         """
-        from mge_gpu.graph.convert import coo
+        from mge_gpu.graph.convert import coo, coo_chunks
 
-        return coo(self)
+        return coo(self) if chunks is None else coo_chunks(self, chunks)
 
     def to_scipy(self) -> "scipy.sparse.csr_array":
         """The adjacency matrix A with A[u, v] = |w| for u -> v, (N, N) float32 CSR."""

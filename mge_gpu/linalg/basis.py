@@ -1,15 +1,15 @@
 """An orthonormal basis of a few long vectors, in double or single precision, for block Krylov methods."""
 
-from collections.abc import Iterator
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from mge_gpu.backends.cpu.serial import spread_out
 from mge_gpu.linalg import kernels
 
 Vectors = NDArray[np.float64]
 
-CHUNK = 1 << 13  # elements of each vector of the basis that are worked on at a time
+CHUNK = 1 << 14  # elements of each vector of the basis that are worked on at a time
 
 
 class Basis:
@@ -25,19 +25,19 @@ class Basis:
         self.vectors = np.empty((capacity, length), dtype)  # (capacity, length)
         self.size = 0
 
-    def _pieces(self) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-        """The basis piece by piece, so that a piece stays in cache while it is used."""
-        for at in range(0, self.vectors.shape[1], CHUNK):
-            part = slice(at, at + CHUNK)
-            yield part, self.vectors[: self.size, part]
-
-    def remove(self, x: Vectors) -> Vectors:  # (b, length) -> (size, b)
+    def remove(self, x: Vectors, first: int = 0, lead: int = 0) -> Vectors:  # (b, length) -> (size, b)
         """Make the rows of ``x`` orthogonal to the basis, in place; returns what was removed.
 
-        The rows go one by one.
+        The rows go one by one. Vectors from ``lead`` on and before ``first`` are left out, with zeros in
+        what is returned.
         """
-        held = self.vectors[: self.size]
-        return np.stack([kernels.remove(held, row) for row in x], axis=1)
+        out = np.zeros((self.size, len(x)))
+        lead = min(lead, first)
+        for column, row in enumerate(x):
+            if lead:
+                out[:lead, column] = kernels.remove(self.vectors[:lead], row)
+            out[first:, column] = kernels.remove(self.vectors[first : self.size], row)
+        return out
 
     def append(self, x: Vectors) -> None:  # (b, length)
         """Add rows that are orthonormal and orthogonal to the basis."""
@@ -51,8 +51,14 @@ class Basis:
     def rotate(self, combination: Vectors) -> None:  # (size, kept)
         """Replace the basis by the given combinations of its vectors, in place."""
         kept = combination.shape[1]
-        for part, piece in self._pieces():  # a second basis may not fit
-            self.vectors[:kept, part] = combination.T @ piece
+        turn = torch.from_numpy(np.ascontiguousarray(combination.T, self.vectors.dtype))
+        held = torch.from_numpy(self.vectors)
+
+        def piece(k: int) -> None:  # a second basis may not fit, a piece of it does
+            part = slice(k * CHUNK, (k + 1) * CHUNK)
+            held[:kept, part] = torch.mm(turn, held[: self.size, part])
+
+        spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
         self.size = kept
 
 

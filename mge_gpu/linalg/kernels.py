@@ -64,7 +64,7 @@ def dots(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
     """
     cuts = _ranges(len(x))
     out = np.zeros((len(cuts) - 1, len(rows)))
-    run(lambda k: _dots(rows, x, cuts[k], cuts[k + 1], out[k]), len(out))
+    run(lambda k: _dots(rows, x, cuts[k], cuts[k + 1], out[k]), len(out), short=True)
     total: np.ndarray = out.sum(0)
     return total
 
@@ -77,13 +77,66 @@ def remove(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
     first = dots(rows, x)
     cuts = _ranges(len(x))
     out = np.zeros((len(cuts) - 1, len(rows)))
-    run(lambda k: _subtract(rows, x, first, cuts[k], cuts[k + 1], True, out[k]), len(out))
+    run(lambda k: _subtract(rows, x, first, cuts[k], cuts[k + 1], True, out[k]), len(out), short=True)
     second: np.ndarray = out.sum(0)
     rounding = 4 * float(np.finfo(rows.dtype).eps) * float(np.sqrt((first**2).sum()))
     if np.abs(second).max(initial=0.0) <= rounding:  # once was enough, as far as the rows' precision goes
         return first
-    run(lambda k: _subtract(rows, x, second, cuts[k], cuts[k + 1], False, out[k]), len(out))
+    run(lambda k: _subtract(rows, x, second, cuts[k], cuts[k + 1], False, out[k]), len(out), short=True)
     return first + second
+
+
+@_sum
+def _step(x: np.ndarray, a: float, y: np.ndarray, z: np.ndarray, start: int, stop: int, same: bool) -> float:
+    """x -= a y over start..stop; returns x . z there (x . x with ``same``)."""
+    total = 0.0
+    for at in range(start, stop, PIECE):
+        end = min(at + PIECE, stop)
+        p, q, r = x[at:end], y[at:end], z[at:end]
+        for j in range(len(p)):
+            p[j] -= a * q[j]
+        if same:
+            for j in range(len(p)):
+                total += np.float64(p[j]) * p[j]
+        else:
+            for j in range(len(p)):
+                total += np.float64(p[j]) * r[j]
+    return total
+
+
+def less(x: np.ndarray, a: float, y: np.ndarray, z: np.ndarray | None = None) -> float:
+    """x -= a y in place; returns x . z afterwards, or x . x without z. All (n,) of one dtype.
+
+    >>> x = np.array([3.0, 4.0])
+    >>> less(x, 1.0, np.array([0.0, 4.0])), x.tolist()
+    (9.0, [3.0, 0.0])
+    """
+    cuts, other = _ranges(len(x)), x if z is None else z
+    factor = x.dtype.type(a)
+    parts = run(
+        lambda k: _step(x, factor, y, other, cuts[k], cuts[k + 1], z is None), len(cuts) - 1, short=True
+    )
+    return float(sum(parts))
+
+
+@_sum
+def _diagonal_less(d: np.ndarray, x: np.ndarray, y: np.ndarray, start: int, stop: int) -> None:
+    for at in range(start, stop, PIECE):
+        end = min(at + PIECE, stop)
+        p, q, r = d[at:end], x[at:end], y[at:end]
+        for j in range(len(p)):
+            r[j] = p[j] * q[j] - r[j]
+
+
+def diagonal_less(d: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """d x - y element by element, in the memory of y.
+
+    >>> diagonal_less(np.array([2.0]), np.array([3.0]), np.array([1.0])).tolist()
+    [5.0]
+    """
+    cuts = _ranges(len(x))
+    run(lambda k: _diagonal_less(d, x, y, cuts[k], cuts[k + 1]), len(cuts) - 1, short=True)
+    return y
 
 
 def dot(x: np.ndarray, y: np.ndarray) -> float:

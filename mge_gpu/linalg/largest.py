@@ -21,8 +21,9 @@ def largest_eigenvalue(
     tol: float = 1e-5,
     max_iterations: int = 2000,
     seed: int = 0,
+    dtype: type[np.floating] = np.float64,
 ) -> tuple[float, LanczosInfo]:
-    """The algebraically largest eigenvalue of a symmetric operator on (n,) float64 vectors.
+    """The algebraically largest eigenvalue of a symmetric operator on (n,) vectors of ``dtype``.
 
     Loss of orthogonality only repeats eigenvalues that have converged already, and leaves the residual
     beta_m |s_m| of the largest one true (Paige, Linear Algebra and its Applications 34, 1980). So
@@ -44,24 +45,25 @@ def largest_eigenvalue(
     """
     if n == 0:
         return 0.0, LanczosInfo(True, 0, 0, 0, np.zeros(0))
-    now = np.random.default_rng(seed).standard_normal(n)
-    now /= kernels.norm(now)
-    before = np.zeros(n)
+    now = np.random.default_rng(seed).standard_normal(n, dtype)
+    now /= dtype(kernels.norm(now))
+    before = np.zeros(n, dtype)
+    smallest = 64 * float(np.finfo(dtype).eps)
     alphas: list[float] = []
     history: list[float] = []
     betas: list[float] = []
     value, bound, beta, converged = 0.0, np.inf, 0.0, False
     while not converged and len(alphas) < max_iterations:
-        image = np.array(apply(now), np.float64)
-        image -= beta * before
-        alpha = kernels.dot(image, now)
-        image -= alpha * now
-        beta = kernels.norm(image)
+        image = np.asarray(apply(now), dtype)
+        if np.may_share_memory(image, now):
+            image = image.copy()
+        alpha = kernels.less(image, beta, before, now)
+        beta = float(np.sqrt(kernels.less(image, alpha, now)))
         alphas.append(alpha)
         if not np.isfinite(beta):
             raise MetricError("the operator returned NaN or Inf; expected finite values")
         scale = max(map(abs, alphas))
-        spent = beta <= 1e-14 * scale or len(alphas) == n
+        spent = beta <= smallest * scale or len(alphas) == n
         if spent or len(alphas) % CHECK == 0:
             last = len(alphas) - 1
             theta, vector = eigh_tridiagonal(alphas, betas, select="i", select_range=(last, last))
@@ -72,7 +74,8 @@ def largest_eigenvalue(
             converged = spent or bound <= tol * abs(value)
         betas.append(beta)
         if not converged:
-            before, now = now, image / beta
+            image *= dtype(1 / beta)
+            before, now = now, image
     if not converged:
         warnings.warn(
             f"the largest eigenvalue is accurate to {bound:.2g} after {len(alphas)} products, asked for "

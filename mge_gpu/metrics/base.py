@@ -1,13 +1,13 @@
 """What all metrics share: the registry, and intermediate results computed once a graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from mge_gpu.backends import Backend
+from mge_gpu.backends import Adjacency, Backend, Block
 from mge_gpu.errors import MetricError
 from mge_gpu.graph import MultipartiteGraph
 
@@ -33,8 +33,16 @@ class Workspace:
     def __init__(self, graph: MultipartiteGraph, exact: bool = False, seed: int = 0) -> None:
         self.graph, self.exact, self.seed = graph, exact, seed
         self.backend: Backend = graph.backend
-        self.adjacency = graph.adjacency
-        self.blocks = [b for _, _, b in graph.blocks]
+
+    @property
+    def adjacency(self) -> Adjacency:
+        """The compressed adjacency."""
+        return self.graph.adjacency
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The blocks of the adjacency matrix."""
+        return [b for _, _, b in self.graph.blocks]
 
     @cached_property
     def _degrees(self) -> tuple[Any, Any]:
@@ -94,9 +102,46 @@ def exact_sum(values: np.ndarray, times: np.ndarray | None = None) -> int:
     return total
 
 
-def need(keys: list[str]) -> list[str]:
-    """The known ones of some metric keys, or an error that names the unknown."""
-    for key in keys:
-        if key not in METRICS:
-            raise MetricError(f"got metric {key!r}, expected some of {', '.join(METRICS)}")
-    return keys
+CHEAP = (
+    "nodes", "edges", "sink_nodes", "source_nodes", "disconnected_nodes", "removable_out", "removable_in",
+    "one_hop", "strength",
+)  # fmt: skip
+"""Metrics that take O(nonzero weights + nodes), however many edges there are."""
+
+_EDGEWISE = (
+    "components", "component_size", "cut_edges", "cut_nodes", "k_core", "spectral_radius", "spectral_gap",
+    "two_hop", "motifs",
+)  # fmt: skip
+"""The other metrics, those that take longest on large graphs last."""
+
+
+def wanted(metrics: str | Iterable[str]) -> list[str]:
+    """The keys that "all", "cheap", a key or a list of these stand for, each once, in the order asked for.
+
+    Raises:
+        MetricError: an unknown key.
+
+    >>> wanted(["k_core", "cheap"])[:3]
+    ['k_core', 'nodes', 'edges']
+    """
+    keys: list[str] = []
+    for name in [metrics] if isinstance(metrics, str) else metrics:
+        if name == "all":
+            keys += METRICS
+        elif name == "cheap":
+            keys += CHEAP
+        elif name in METRICS:
+            keys.append(name)
+        else:
+            raise MetricError(f"got metric {name!r}, expected all, cheap or some of {', '.join(METRICS)}")
+    return list(dict.fromkeys(keys))
+
+
+def cheap_first(keys: Iterable[str]) -> list[str]:
+    """The keys in the order in which they are computed, so that an interruption loses as little as it can.
+
+    >>> cheap_first(["motifs", "nodes", "k_core"])
+    ['nodes', 'k_core', 'motifs']
+    """
+    rank = {key: k for k, key in enumerate((*CHEAP, *_EDGEWISE))}
+    return sorted(keys, key=lambda key: rank.get(key, len(rank)))

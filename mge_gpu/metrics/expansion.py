@@ -1,7 +1,15 @@
 """Expansion: extreme eigenvalues of the weighted adjacency and Laplacian."""
 
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
+from mge_gpu.backends.cpu.serial import run_serial
+from mge_gpu.backends.cpu.threads import alone
+from mge_gpu.errors import MetricError
+from mge_gpu.linalg import kernels
 from mge_gpu.linalg.lanczos import LanczosInfo, extreme_eigenvalues, singular_values
 from mge_gpu.linalg.largest import largest_eigenvalue
 from mge_gpu.metrics.base import Measured, Workspace, metric
@@ -33,8 +41,60 @@ def two_colours(w: Workspace) -> list[bool] | None:
     return [colour[p] for p in range(len(near))]
 
 
-def _note(info: LanczosInfo, what: str) -> str:
-    return f"Lanczos on {what}, {info.products} products" + ("" if info.converged else ", not converged")
+LARGE = 1 << 19
+"""Nodes from which on a batch takes one graph at a time."""
+
+
+_operators: WeakKeyDictionary[Workspace, Any] = WeakKeyDictionary()
+
+
+def _symmetric(w: Workspace) -> Any:
+    """x -> (A + A^T) x in single precision, made once for both metrics."""
+    if w not in _operators:
+        _operators[w] = w.backend.operator(w.blocks, w.blocks, single=True)
+    return _operators[w]
+
+
+def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
+    engines = getattr(apply, "how", "")
+    return (
+        f"{what}, {info.products} products"
+        + (f"; {engines}" if engines else "")
+        + ("" if info.converged else "; not converged")
+    )
+
+
+def _halves(w: Workspace, colour: list[bool]) -> tuple[Any, Any, tuple[int, int], Any]:
+    """Products with the block between two colours: (to white, to black, (white, black nodes), engine).
+
+    Vectors are of the nodes of one colour, partition after partition.
+    """
+    parts = w.graph.partitions
+    slices: dict[bool, list[tuple[slice, slice]]] = {False: [], True: []}
+    sizes = {False: 0, True: 0}
+    for p, c in zip(parts, colour, strict=True):
+        here = slice(sizes[c], sizes[c] + p.size)
+        slices[c].append((slice(p.offset, p.offset + p.size), here))
+        sizes[c] += p.size
+    ahead = [b for s, _, b in w.graph.blocks if not colour[s]]
+    back = [b for s, _, b in w.graph.blocks if colour[s]]
+    to_white = w.backend.operator(ahead, back, single=True)
+    to_black = w.backend.operator(back, ahead, single=True)
+
+    def through(apply: Any, here: bool) -> Any:
+        def one(x: np.ndarray) -> np.ndarray:
+            full = np.zeros(w.graph.num_nodes, np.float32)
+            for whole, part in slices[here]:
+                full[whole] = x[part]
+            image = apply(full)
+            out = np.empty(sizes[not here], image.dtype)
+            for whole, part in slices[not here]:
+                out[part] = image[whole]
+            return out
+
+        return _rows(one)
+
+    return through(to_white, False), through(to_black, True), (sizes[True], sizes[False]), to_white
 
 
 @metric("spectral_gap")
@@ -47,51 +107,67 @@ def spectral_gap(w: Workspace) -> Measured:
     """
     colour = two_colours(w)
     if colour is None:
-        apply = w.backend.operator(w.blocks, w.blocks, single=True)
+        apply = _symmetric(w)
         values, info = extreme_eigenvalues(
             _rows(apply), w.graph.num_nodes, 3, tol=TOLERANCE, seed=w.seed, dtype=np.float32
         )
         magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
-        return Measured(magnitude[0] - magnitude[2], _note(info, "the adjacency"))
-    sizes = [p.size for p in w.graph.partitions]
-    black, white = (np.repeat([c == side for c in colour], sizes) for side in (False, True))
-    black, white = np.flatnonzero(black), np.flatnonzero(white)
-    ahead = [b for s, _, b in w.graph.blocks if not colour[s]]
-    back = [b for s, _, b in w.graph.blocks if colour[s]]
-    to_white = w.backend.operator(ahead, back, single=True)
-    to_black = w.backend.operator(back, ahead, single=True)
-
-    def through(apply, here, there):  # type: ignore[no-untyped-def]
-        def one(x: np.ndarray) -> np.ndarray:
-            full = np.zeros(w.graph.num_nodes)
-            full[here] = x
-            result: np.ndarray = apply(full)[there]
-            return result
-
-        return _rows(one)
-
-    values, info = singular_values(
-        through(to_white, black, white),
-        through(to_black, white, black),
-        (len(white), len(black)),
-        2,
-        tol=TOLERANCE,
-        seed=w.seed,
-        dtype=np.float32,
-    )
+        return Measured(magnitude[0] - magnitude[2], _note(info, "Lanczos on the adjacency", apply))
+    to_white, to_black, shape, engine = _halves(w, colour)
+    values, info = singular_values(to_white, to_black, shape, 2, tol=TOLERANCE, seed=w.seed, dtype=np.float32)
     sigma = sorted(values.tolist(), reverse=True) + [0.0] * 2
-    return Measured(sigma[0] - sigma[1], _note(info, "half of the two-coloured adjacency"))
+    return Measured(sigma[0] - sigma[1], _note(info, "Lanczos on half of the two-coloured adjacency", engine))
 
 
 @metric("spectral_radius")
 def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
-    apply = w.backend.operator(w.blocks, w.blocks, single=True)
-    strength = apply(np.ones(w.graph.num_nodes))
+    apply, n = _symmetric(w), w.graph.num_nodes
+    strength = apply(np.ones(n, np.float32))
     value, info = largest_eigenvalue(
-        lambda x: strength * x - apply(x), w.graph.num_nodes, tol=TOLERANCE, seed=w.seed
+        lambda x: kernels.diagonal_less(strength, x, apply(x)),
+        n,
+        tol=TOLERANCE,
+        seed=w.seed,
+        dtype=np.float32,
     )
-    return Measured(value, _note(info, "the Laplacian"))
+    return Measured(value, _note(info, "Lanczos on the Laplacian", apply))
+
+
+def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[dict[str, Measured]]:
+    """The spectral metrics of many graphs, one graph a core at a time.
+
+    A product with a small graph is over before a second thread has started on it: whole problems are
+    shared out among the cores instead, and nothing is handed over inside one. Large graphs go one by
+    one, since their vectors would not fit in memory side by side. The values are those of one by one
+    up to the rounding of sums.
+
+    Args:
+        workspaces: of the graphs; any sizes.
+        keys: of "spectral_gap" and "spectral_radius".
+
+    Returns:
+        for each graph its values by key.
+
+    Raises:
+        MetricError: another key.
+    """
+    known = {"spectral_gap": spectral_gap, "spectral_radius": spectral_radius}
+    for key in keys:
+        if key not in known:
+            raise MetricError(f"got metric {key!r}, expected some of {', '.join(known)}")
+    out: list[dict[str, Measured]] = [{} for _ in workspaces]
+    small = [k for k, w in enumerate(workspaces) if w.graph.num_nodes < LARGE]
+
+    def measure(j: int) -> None:
+        w = workspaces[small[j]]
+        out[small[j]] = alone(lambda: {key: known[key](w) for key in keys})
+
+    run_serial(measure, len(small))
+    for k, w in enumerate(workspaces):
+        if w.graph.num_nodes >= LARGE:
+            out[k] = {key: known[key](w) for key in keys}
+    return out
 
 
 def _rows(apply):  # type: ignore[no-untyped-def]

@@ -41,8 +41,9 @@ def motifs(w: Workspace) -> Measured:
         value: np.ndarray = 2 * pairs - 0.75 * squares - 0.5 * corners - 0.25 * cliques - around
         return value
 
-    value, error = sampling.estimate(correction, nodes, times, cost, w.seed)
-    return Measured(float(paths + claws) + value, "exact paths and claws, wedges of a sample of nodes", error)
+    base = float(paths + claws)
+    value, error = sampling.estimate(correction, nodes, times, cost, w.seed, base)
+    return Measured(base + value, "exact paths and claws, wedges of a sample of nodes", error)
 
 
 def _histogram(degree: np.ndarray) -> list[tuple[int, int]]:

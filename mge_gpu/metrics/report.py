@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from mge_gpu._optional import require
@@ -34,6 +34,10 @@ PUBLISHED: Mapping[str, tuple[str, str]] = {
 """Our key -> (column of the published table, what it is divided by there: 1, N nodes or E edges)."""
 
 
+INTERRUPTED = "interrupted"
+"""What tables say of a metric that Ctrl-C came before."""
+
+
 class MissingMetricError(MetricError, KeyError):
     """A report was asked for a metric that it does not hold."""
 
@@ -50,6 +54,7 @@ class Report(Mapping[str, int | float]):
         seconds: metric key -> wall-clock seconds. Metrics computed in one pass share its time.
         info: what was measured (model, input_shape, ...): anything that JSON can hold. ``nodes`` and
             ``edges`` here serve `normalized` where they are not among the values.
+        interrupted: metrics that were asked for and are missing, since Ctrl-C came before them.
 
     Raises:
         MetricError: a standard error, an engine or a time is given for a key that has no value.
@@ -68,12 +73,14 @@ class Report(Mapping[str, int | float]):
         how: Mapping[str, str] | None = None,
         seconds: Mapping[str, float] | None = None,
         info: Mapping[str, Any] | None = None,
+        interrupted: Iterable[str] = (),
     ) -> None:
         self._values = dict(values)
         self.standard_errors = dict(standard_errors or {})
         self._how = dict(how or {})
         self.seconds = dict(seconds or {})
         self.info = dict(info or {})
+        self.interrupted = list(interrupted)
         for name, given in (("standard error", self.standard_errors), ("engine", self._how)):
             if unknown := [key for key in given if key not in self._values]:
                 raise MetricError(f"a report was given a {name} for {unknown[0]!r}, which has no value in it")
@@ -82,6 +89,10 @@ class Report(Mapping[str, int | float]):
         try:
             return self._values[key]
         except KeyError:
+            if key in self.interrupted:
+                raise MissingMetricError(
+                    f"this report holds no metric {key!r}: it was interrupted; measure again"
+                ) from None
             raise MissingMetricError(
                 f"this report holds no metric {key!r}; it holds {', '.join(self._values) or 'none'}; "
                 f"ask for it by name: topometrics(..., metrics=[{key!r}])"
@@ -101,7 +112,7 @@ class Report(Mapping[str, int | float]):
         """The values as the published table has them: divided by 1, N nodes or E edges (see `PUBLISHED`).
 
         Metrics that the published table lacks are left out. A quotient whose divisor is 0 (a network without
-        any edge) is NaN: nothing per edge is defined there.
+        any edge) is NaN: nothing per edge is defined there; nor is it where an interruption came before E.
 
         Args:
             names: ``"published"`` names the values by the table's columns, ``"mge"`` by our keys.
@@ -126,6 +137,8 @@ class Report(Mapping[str, int | float]):
             return 1
         key = {"N": "nodes", "E": "edges"}[divisor]
         value = self._values.get(key, self.info.get(key))
+        if value is None and self.interrupted:
+            return math.nan
         if value is None:
             raise MetricError(
                 f"normalizing {metric!r} needs the number of {key}: compute the metric {key!r} with it"
@@ -133,13 +146,14 @@ class Report(Mapping[str, int | float]):
         return value
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in the report as plain dicts: values, standard_errors, how, seconds, info."""
+        """Everything in the report as plain dicts: values and how they came about."""
         return {
             "values": dict(self._values),
             "standard_errors": dict(self.standard_errors),
             "how": dict(self._how),
             "seconds": dict(self.seconds),
             "info": dict(self.info),
+            "interrupted": list(self.interrupted),
         }
 
     def to_json(self, indent: int | None = None) -> str:
@@ -159,7 +173,8 @@ class Report(Mapping[str, int | float]):
         try:
             parts = json.loads(text)
             values, errors = parts["values"], parts["standard_errors"]
-            return cls(_numbers(values), _numbers(errors), parts["how"], parts["seconds"], parts["info"])
+            how, seconds, info = parts["how"], parts["seconds"], parts["info"]
+            return cls(_numbers(values), _numbers(errors), how, seconds, info, parts.get("interrupted", ()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MetricError(
                 f"this is not a report written by Report.to_json ({type(error).__name__}: {error})"
@@ -169,7 +184,8 @@ class Report(Mapping[str, int | float]):
         """A pandas DataFrame with a row for each metric.
 
         Index ``metric``; columns ``value``, ``standard_error`` (NaN where exact), ``published`` (column
-        name), ``normalized``, ``how``, ``seconds``. Needs the extra ``rank`` (pandas).
+        name), ``normalized``, ``how``, ``seconds``. Metrics lost to an interruption have a row, too: the
+        value NaN, "interrupted" under ``how``. Needs the extra ``rank`` (pandas).
         """
         pandas = require("pandas", "rank", "Report.to_frame")
         normalized = self.normalized(names="mge")
@@ -180,18 +196,20 @@ class Report(Mapping[str, int | float]):
                 "standard_error": self.standard_errors.get(key, math.nan),
                 "published": PUBLISHED[key][0] if key in PUBLISHED else None,
                 "normalized": normalized.get(key, math.nan),
-                "how": self._how.get(key),
+                "how": INTERRUPTED if key in self.interrupted else self._how.get(key),
                 "seconds": self.seconds.get(key, math.nan),
             }
-            for key, value in self._values.items()
+            for key, value in {**self._values, **dict.fromkeys(self.interrupted, math.nan)}.items()
         ]
         columns = ["metric", "value", "standard_error", "published", "normalized", "how", "seconds"]
         return pandas.DataFrame(rows, columns=columns).set_index("metric")
 
     def __repr__(self) -> str:
-        width = max((len(key) for key in self._values), default=0)
-        lines = [f"Report of {len(self)} metrics"]
-        lines += [f"  {key:<{width}}  {self.format_value(key)}" for key in self]
+        rows = [(key, self.format_value(key), self._how.get(key, "")) for key in self]
+        rows += [(key, INTERRUPTED, "") for key in self.interrupted]
+        widths = [max((len(row[k]) for row in rows), default=0) for k in (0, 1)]
+        lines = [f"Report of {len(self)} metrics" + (", interrupted" if self.interrupted else "")]
+        lines += [f"  {key:<{widths[0]}}  {value:<{widths[1]}}  {how}".rstrip() for key, value, how in rows]
         return "\n".join(lines)
 
     def format_value(self, key: str) -> str:

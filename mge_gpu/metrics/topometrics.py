@@ -1,43 +1,86 @@
-"""`topometrics`: compute metrics of a graph and report them."""
+"""`topometrics`: compute metrics of one graph, or of many masks of one network, and report them."""
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
-from torch import nn
+from torch import Tensor, nn
 
 from mge_gpu.errors import MetricError
 from mge_gpu.graph import MultipartiteGraph, encode
-from mge_gpu.metrics.base import METRICS, Measured, Workspace, need
+from mge_gpu.metrics.base import Workspace, wanted
+from mge_gpu.metrics.batch import measure_masks
+from mge_gpu.metrics.measuring import Progress, Tally, measure
 from mge_gpu.metrics.report import Report
 from mge_gpu.tracing import Program
 
-Progress = Callable[[str, float | None], Any]
+Masks = Mapping[str, Tensor]
 
 
+@overload
 def topometrics(
     graph: MultipartiteGraph | nn.Module | Program,
     input_shape: Sequence[int] | None = None,
     metrics: str | Iterable[str] = "all",
     *,
+    model: None = None,
     exact: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
     **encode_options: Any,
-) -> Report:
-    """Measure the topology of a graph, or of a model that is encoded first.
+) -> Report: ...
+
+
+@overload
+def topometrics(
+    graph: Sequence[Masks],
+    input_shape: Sequence[int] | None = None,
+    metrics: str | Iterable[str] = "all",
+    *,
+    model: nn.Module | Program,
+    exact: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **encode_options: Any,
+) -> list[Report]: ...
+
+
+def topometrics(
+    graph: MultipartiteGraph | nn.Module | Program | Sequence[Masks],
+    input_shape: Sequence[int] | None = None,
+    metrics: str | Iterable[str] = "all",
+    *,
+    model: nn.Module | Program | None = None,
+    exact: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **encode_options: Any,
+) -> Report | list[Report]:
+    """Measure the topology of a graph, or of a model that is encoded first, or of many masks of one model.
+
+    Metrics are computed cheap ones first. Ctrl-C stops within about a second and keeps what was computed:
+    the report comes back with the missing metrics named in ``report.interrupted``. A Ctrl-C before the
+    first metric, or a second one, raises KeyboardInterrupt as usual.
 
     Args:
         graph: a `MultipartiteGraph`; or a model or `Program`, then ``input_shape`` and the options
-            of `mge_gpu.encode` apply.
-        metrics: "all", or some of `METRIC_KEYS`.
+            of `mge_gpu.encode` apply; or a list of masks (parameter name -> mask), then ``model`` is
+            needed. Such a batch shares the trace, the geometry and the eigensolver's iterations.
+        input_shape: shape of one sample without the batch dim, where a model is to be traced.
+        metrics: "all"; "cheap", those that take O(nonzero weights + nodes) whatever the number of edges
+            (nodes, edges, sinks, sources, disconnected, removable, one_hop, strength); a key of
+            `METRIC_KEYS`; or a list of these.
+        model: the module or `Program` that a list of masks is for.
         exact: never estimate. Without it, counts over a stated cost are estimated from a sample and
             carry a standard error in the report.
         seed: of start vectors and samples; the global random state is not used.
         progress: called as progress(text, fraction done) before each metric.
 
+    Returns:
+        A `Report`; for a list of masks a list of them, in its order.
+
     Raises:
-        MetricError: unknown metric.
+        MetricError: unknown metric, or arguments that do not go together.
+        MaskError: a mask does not fit; says which of the list.
 
     Example:
         >>> import torch
@@ -46,29 +89,46 @@ def topometrics(
         >>> report = topometrics(layer, (2,))
         >>> report["disconnected_nodes"], report["cut_edges"], round(report["spectral_radius"], 6)
         (1, 1, 6.0)
+        >>> masks = [{"weight": torch.tensor([[1, 0]])}, {"weight": torch.tensor([[0, 0]])}]
+        >>> [r["edges"] for r in topometrics(masks, (2,), metrics="cheap", model=layer)]
+        [1, 0]
     """
-    if not isinstance(graph, MultipartiteGraph):
+    keys = wanted(metrics)
+    if isinstance(graph, MultipartiteGraph):
+        if input_shape is not None or model is not None or encode_options:
+            raise MetricError("got a graph and options of encode(); pass them when the graph is encoded")
+    elif isinstance(graph, nn.Module | Program):
+        if model is not None:
+            raise MetricError("got a model twice; model= is for a list of masks")
         graph = encode(graph, input_shape, **encode_options)
-    elif input_shape is not None or encode_options:
-        raise MetricError("got a graph and options of encode(); pass them when the graph is encoded")
-    if isinstance(metrics, str):
-        metrics = list(METRICS) if metrics == "all" else [metrics]
-    keys = need(list(dict.fromkeys(metrics)))
-    workspace = Workspace(graph, exact, seed)
-    found: dict[str, Measured] = {}
-    seconds: dict[str, float] = {}
-    for k, key in enumerate(keys):
+    else:
+        return measure_masks(
+            _list_of_masks(graph), model, input_shape, keys, exact, seed, progress, encode_options
+        )
+    tally = Tally(graph.info, keys)
+    try:
+        measure(Workspace(graph, exact, seed), tally, keys, progress)
         if progress is not None:
-            progress(key, k / len(keys))
-        begin = time.perf_counter()
-        found[key] = METRICS[key](workspace)
-        seconds[key] = time.perf_counter() - begin
-    if progress is not None:
-        progress("done", 1.0)
-    return Report(
-        {k: m.value for k, m in found.items()},
-        {k: m.standard_error for k, m in found.items() if m.standard_error is not None},
-        {k: m.how for k, m in found.items()},
-        seconds,
-        {**graph.info, "nodes": graph.num_nodes, "edges": graph.num_edges},
-    )
+            progress("done", 1.0)
+    except KeyboardInterrupt:
+        if not tally.found:  # there is nothing to keep
+            raise
+    return tally.report()
+
+
+def _list_of_masks(given: Any) -> list[Masks]:
+    """The batch, once it is sure that it is one."""
+    if isinstance(given, Mapping):
+        raise MetricError(
+            "got one mapping of masks; pass topometrics(model, input_shape, masks=...), or a list of mappings"
+        )
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise MetricError(
+            f"got {type(given).__name__}, expected a graph, a model, a Program or a list of masks"
+        )
+    for k, masks in enumerate(given):
+        if not isinstance(masks, Mapping):
+            raise MetricError(
+                f"masks[{k}] is {type(masks).__name__}, expected a mapping from parameter name to mask"
+            )
+    return list(given)

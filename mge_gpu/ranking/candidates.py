@@ -74,6 +74,8 @@ def measure(
             )
             graph = mge_gpu.encode(program, masks=masks[name])
             reports[name] = mge_gpu.topometrics(graph, metrics=metrics, seed=seed, progress=measuring)
+            if reports[name].interrupted:  # a ranking of half the methods would be a wrong one
+                raise KeyboardInterrupt
         except MissingDependencyError:
             raise  # says what to install already
         except Exception as error:

@@ -58,10 +58,42 @@ def wide_net() -> MultipartiteGraph:
     return mge_gpu.encode(model, (3, 8, 8), random_masks(model, 0.6))
 
 
+def tokens_net() -> MultipartiteGraph:
+    """Attention among all tokens (one is learned) and in windows, a gate, a global pool, a dense layer."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.first = nn.Conv2d(2, 6, 2, 2), nn.Parameter(torch.zeros(1, 1, 6))
+            self.qkv, self.out = nn.Linear(6, 18), nn.Linear(6, 6)
+            self.up, self.down = nn.Linear(6, 10), nn.Linear(10, 6)
+            self.local, self.squeeze = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 3, 1)
+            self.gate, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1)
+            self.window, self.head = nn.Linear(5, 12), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.cat([self.first, self.patch(x).flatten(2).transpose(1, 2)], 1)
+            q, k, v = self.qkv(x).reshape(1, 13, 3, 2, 3).permute(2, 0, 3, 1, 4)
+            x = (torch.softmax(q @ k.transpose(-2, -1), -1) @ v).transpose(1, 2).reshape(1, 13, 6)
+            x = self.down(torch.relu(self.up(self.out(x))))[:, 1:]
+            x = self.local(x.transpose(1, 2).reshape(1, 6, 3, 4))
+            gate = torch.sigmoid(self.gate(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+            x = self.last(x * gate)
+            w = self.window(x.reshape(1, 5, 3, 2, 2).permute(0, 3, 2, 4, 1).reshape(2, 6, 5))
+            q, k, v = w.split(4, -1)
+            return self.head((torch.softmax(q @ k.transpose(-2, -1), -1) @ v).reshape(1, 12, 4))
+
+    torch.manual_seed(2)
+    model = Tokens()
+    masks = random_masks(model, 0.4)
+    del masks["up.weight"]  # all weights there: equal lists
+    return mge_gpu.encode(model, (2, 6, 8), masks)
+
+
 @cache
 def networks() -> list[tuple[str, MultipartiteGraph]]:
     """Drawn networks, one full of cliques and a wider one; drawn once for all primitives."""
-    found = [("DenseNet", dense_net()), ("Wide", wide_net())]
+    found = [("DenseNet", dense_net()), ("Wide", wide_net()), ("Tokens", tokens_net())]
 
     @settings(max_examples=EXAMPLES, phases=[Phase.generate])
     @given(cases())

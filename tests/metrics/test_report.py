@@ -132,8 +132,36 @@ def test_to_frame():
 def test_repr_is_a_short_table():
     lines = repr(FULL).splitlines()
     assert lines[0] == "Report of 6 metrics"
-    assert lines[1].split() == ["nodes", "200"]
-    assert lines[5].split() == ["motifs", "3,500,000", "±", "1e+04"]
+    assert lines[1].split() == ["nodes", "200", "counted"]
+    assert lines[5].split()[:4] == ["motifs", "3,500,000", "±", "1e+04"] and "trace estimator" in lines[5]
+
+
+def test_an_interrupted_report_says_so_everywhere():
+    report = Report(
+        {"nodes": 4, "edges": 2}, how={"nodes": "counted"}, info={"a": 1}, interrupted=["k_core", "motifs"]
+    )
+    assert list(report) == ["nodes", "edges"] and report.interrupted == ["k_core", "motifs"]
+    lines = repr(report).splitlines()
+    assert lines[0] == "Report of 2 metrics, interrupted"
+    assert [line.split() for line in lines[3:]] == [["k_core", "interrupted"], ["motifs", "interrupted"]]
+    assert json.loads(report.to_json())["interrupted"] == ["k_core", "motifs"]
+    assert Report.from_json(report.to_json()).interrupted == ["k_core", "motifs"]
+    assert "k-core" not in report.normalized()
+    with pytest.raises(MetricError, match="'motifs': it was interrupted; measure again"):
+        report["motifs"]
+    assert not FULL.interrupted and "interrupted" not in repr(FULL)
+
+
+def test_an_interrupted_report_normalizes_what_it_can():
+    report = Report({"nodes": 4, "sink_nodes": 1, "one_hop": 2.0}, interrupted=["edges"])
+    assert report.normalized(names="mge")["sink_nodes"] == 0.25
+    assert math.isnan(report.normalized(names="mge")["one_hop"])
+
+
+def test_a_report_written_before_interruptions_were_noted_is_read():
+    parts = json.loads(FULL.to_json())
+    del parts["interrupted"]
+    assert Report.from_json(json.dumps(parts)).interrupted == []
 
 
 def test_an_engine_without_a_value_is_refused():
@@ -148,3 +176,10 @@ def test_reports_are_snapshots():
     report.how()["nodes"] = "edited"
     report.to_dict()["values"]["nodes"] = 3
     assert report["nodes"] == 1 and report.how() == {}
+
+
+def test_to_frame_has_a_row_for_what_was_interrupted():
+    pytest.importorskip("pandas")
+    frame = Report({"nodes": 4, "edges": 2}, interrupted=["motifs"]).to_frame()
+    assert list(frame.index) == ["nodes", "edges", "motifs"]
+    assert frame.loc["motifs", "how"] == "interrupted" and math.isnan(frame.loc["motifs", "value"])

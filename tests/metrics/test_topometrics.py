@@ -1,6 +1,7 @@
 """Every topometric against igraph, SciPy and brute force: on drawn networks and on ResNet-20."""
 
 import random
+from collections.abc import Callable
 from functools import cache
 from itertools import combinations
 
@@ -14,10 +15,11 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 
 import mge_gpu
+from mge_gpu.backends import Backend
 from mge_gpu.errors import MetricError
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.metrics import METRIC_KEYS, METRICS, Measured, Workspace, metric
-from mge_gpu.metrics.base import exact_sum
+from mge_gpu.metrics.base import CHEAP, exact_sum
 from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
 from tests.oracles.metrics import brute_force_motifs, reference_metrics
 from tests.oracles.networks import Case
@@ -118,9 +120,19 @@ def test_resnet20_at_98_percent() -> None:
     assert_matches(mge_gpu.topometrics(graph), reference_of(graph))
 
 
-def test_resnet20_at_90_percent() -> None:
-    """3.7 M edges: as at 98 %, with cheaper ways to the same numbers where igraph takes minutes."""
-    graph = resnet20(0.9)
+def resnet18() -> MultipartiteGraph:
+    """torchvision's, whose first pool overlaps; benchmarks/exactness.py has it at 64x64 and 90 %."""
+    models = pytest.importorskip("torchvision.models")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = models.resnet18()
+    return mge_gpu.encode(model, (3, 32, 32), mge_gpu.prune(model, "erk", 0.98, seed=0))
+
+
+@pytest.mark.parametrize("network", [lambda: resnet20(0.9), resnet18], ids=["resnet20", "resnet18"])
+def test_millions_of_edges(network: Callable[[], MultipartiteGraph]) -> None:
+    """3.7 M and 2.8 M edges, with cheaper ways to the same numbers where igraph takes minutes."""
+    graph = network()
     source, target, weight = edges_of(graph)
     n = graph.num_nodes
     matrix = sp.csr_array((weight.astype(np.float64), (source, target)), shape=(n, n))
@@ -213,7 +225,7 @@ def _has_no_clique_of_partitions(graph: MultipartiteGraph) -> bool:
 def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every count is too expensive to be exact, and samples are small."""
     monkeypatch.setattr("mge_gpu.metrics.sampling.BUDGET", 0)
-    monkeypatch.setattr("mge_gpu.metrics.sampling.SAMPLE", 2_000_000)
+    monkeypatch.setattr("mge_gpu.metrics.sampling.SAMPLE", 50_000)
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +255,10 @@ def test_estimate_is_within_its_error(key: str, small: MultipartiteGraph, no_bud
     assert abs(np.mean(distances)) < 4 / np.sqrt(len(distances))
 
 
-def test_estimate_counts_cliques(no_budget: None) -> None:
+def test_estimate_counts_cliques(no_budget: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a graph made of cliques each term matters; many draws leave little of the error."""
+    for name, value in {"SAMPLE": 2_000_000, "SURE": 0, "TARGET": 1e-4}.items():
+        monkeypatch.setattr(f"mge_gpu.metrics.sampling.{name}", value)
     torch.manual_seed(0)
     graph = mge_gpu.encode(DenseNet(growth=2, depth=6, channels=2), (2, 2, 2), pad_input=False)
     expected = mge_gpu.topometrics(graph, metrics="motifs", exact=True)["motifs"]
@@ -341,18 +355,34 @@ def test_report_says_how_and_how_long(model: nn.Module) -> None:
     assert all(report.how().values()) and min(report.seconds.values()) >= 0
 
 
-def test_some_metrics_in_the_order_asked_for(model: nn.Module) -> None:
+def test_some_metrics_reported_in_the_order_asked_for(model: nn.Module) -> None:
     asked = ["k_core", "edges", "k_core"]
     texts: list[tuple[str, float | None]] = []
     report = mge_gpu.topometrics(model, (1, 8, 8), metrics=asked, progress=lambda *a: texts.append(a))
     assert list(report) == ["k_core", "edges"]
-    assert texts == [("k_core", 0.0), ("edges", 0.5), ("done", 1.0)]
+    assert texts == [("edges", 0.0), ("k_core", 0.5), ("done", 1.0)]  # cheap first
     assert list(mge_gpu.topometrics(model, (1, 8, 8), metrics="edges")) == ["edges"]
     assert "nodes" not in report and report.normalized()["k-core"] == report["k_core"] / report["edges"]
 
 
+def test_cheap_metrics_take_no_pass_over_the_edges(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = mge_gpu.topometrics(model, (1, 8, 8))
+    graph = mge_gpu.encode(model, (1, 8, 8))
+    for name in vars(Backend):
+        if not name.startswith("_") and name not in ("name", "num_edges", "degrees", "total_weight"):
+            monkeypatch.setattr(f"mge_gpu.backends.cpu.CpuBackend.{name}", None)
+    cheap = mge_gpu.topometrics(graph, metrics="cheap")
+    assert list(cheap) == [k for k in METRIC_KEYS if k in CHEAP] and len(cheap) == 9
+    assert dict(cheap) == {key: complete[key] for key in cheap}
+    assert list(mge_gpu.topometrics(graph, metrics=["cheap", "strength"])) == list(cheap)
+    with pytest.raises(TypeError):  # the others do take one
+        mge_gpu.topometrics(graph, metrics=["cheap", "components"])
+
+
 def test_unknown_metric(model: nn.Module) -> None:
-    with pytest.raises(MetricError, match=r"'sinks'.*expected some of nodes, edges, sink_nodes"):
+    with pytest.raises(
+        MetricError, match=r"'sinks'.*expected all, cheap or some of nodes, edges, sink_nodes"
+    ):
         mge_gpu.topometrics(model, (1, 8, 8), metrics=["edges", "sinks"])
 
 

@@ -1,13 +1,13 @@
 """`CpuBackend`: the primitives of `mge_gpu.backends.Backend` in numba."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, Block
-from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse
+from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cpu.threads import balanced, num_threads, run
+from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
 
 
 class CpuBackend:
@@ -25,6 +25,12 @@ class CpuBackend:
     def coo(self, blocks: Sequence[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every edge once: source int64, target int64, weight float32, block by block."""
         return coo.coo(list(blocks))
+
+    def coo_chunks(
+        self, blocks: Sequence[Block], limit: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The edges of `coo` in pieces of at most ``limit``, each edge once."""
+        return coo.coo_chunks(list(blocks), limit)
 
     def total_weight(self, blocks: Sequence[Block]) -> float:
         """Sum of all edge weights."""
@@ -69,7 +75,7 @@ class CpuBackend:
         The certificate is the BFS forest ``parent`` and any maximal forest of the rest.
         """
         second = traverse.forest(adjacency, self._degree(adjacency), parent)
-        bridges, articulation = cuts.low_points(*cuts.forest_csr(parent, second))
+        bridges, articulation = call(lambda: cuts.low_points(*cuts.forest_csr(parent, second)))
         return int(bridges), int(articulation)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
@@ -86,8 +92,8 @@ class CpuBackend:
         return local.two_hop_sizes(adjacency, nodes, cost)
 
     def wedge_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
-        """Squares and triangles at each node, (R, 3) int64: see `local.wedge_counts`."""
-        return local.wedge_counts(adjacency, nodes, cost)
+        """Squares and triangles at each node, (R, 3) int64: see `wedges.wedge_counts`."""
+        return wedges.wedge_counts(adjacency, nodes, cost)
 
     def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""

@@ -1,10 +1,26 @@
-"""Edges written down block by block: nonzero by nonzero, along runs of positions."""
+"""Edges written down block by block: nonzero by nonzero, along runs of positions.
+
+Where several nonzeros of a block can meet in one edge they share its target and source channel: the
+pairs between two channels, a cell, are merged together, and no edge reaches beyond its cell.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.compress import jit
-from mge_gpu.backends.cpu.threads import balanced, num_threads, run
+from mge_gpu.backends.cpu.threads import call, num_threads, run
+
+Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+SCRATCH = 1 << 20
+"""Pairs that are merged at a time while all edges are written down (about 100 bytes each)."""
+
+SERIAL = 1 << 15
+"""Edges that are not worth spreading over threads."""
 
 
 @jit
@@ -13,26 +29,36 @@ def write_edges(
     source_channel: np.ndarray,
     tap: np.ndarray,
     weight: np.ndarray,
-    first: int,
-    last: int,
+    start: np.ndarray,
     run_ptr: np.ndarray,
     runs: np.ndarray,
     target_offset: int,
     source_offset: int,
     target_stride: int,
     source_stride: int,
-    at: int,
+    first: int,
     source: np.ndarray,
     target: np.ndarray,
     value: np.ndarray,
 ) -> None:
-    """Write the edges of nonzeros first..last from index ``at``."""
-    for k in range(first, last):
+    """Write edges from number ``first`` on until the arrays are full. Nonzero k begins at start[k]."""
+    size = len(source)
+    if not size:
+        return
+    k = np.searchsorted(start, first, side="right") - 1
+    skip = first - start[k]
+    at = 0
+    while True:
         t0 = target_offset + np.int64(target_channel[k]) * target_stride
         s0 = source_offset + np.int64(source_channel[k]) * source_stride
         w = weight[k]
         for r in range(run_ptr[tap[k]], run_ptr[tap[k] + 1]):
             t, s, n, dt, ds = runs[r, 0] + t0, runs[r, 1] + s0, runs[r, 2], runs[r, 3], runs[r, 4]
+            if skip:
+                begin = min(skip, n)
+                skip -= begin
+                t, s, n = t + begin * dt, s + begin * ds, n - begin
+            n = min(n, size - at)
             a, b, c = source[at : at + n], target[at : at + n], value[at : at + n]
             for j in range(n):  # slices spare the loop the check for negative indices
                 a[j] = s + j * ds
@@ -41,67 +67,172 @@ def write_edges(
             for j in range(n):
                 c[j] = w
             at += n
+            if at == size:
+                return
+        k += 1
 
 
-def block_coo(block: Block, source: np.ndarray, target: np.ndarray, value: np.ndarray) -> None:
-    """Fill the three arrays, whose length is the block's number of (nonzero, position pair)s."""
-    count = block.pair_count[block.tap]
-    cuts = balanced(count, 4 * num_threads() if count.sum() > 1 << 16 else 1)
-    start = np.concatenate([[0], np.cumsum(count)])[cuts]
+@jit
+def add_up(source: np.ndarray, target: np.ndarray, value: np.ndarray) -> int:
+    """Sort edges by (target, source) in place and add up those that are equal; returns how many remain.
 
-    def task(k: int) -> None:
+    Equal edges are added in the order given, in float64.
+    """
+    bits, low = 31, (1 << 31) - 1  # node ids are 32-bit
+    n = len(source)
+    key = np.empty(n, np.int64)
+    for j in range(n):
+        key[j] = target[j] << bits | source[j]
+    order = np.argsort(key, kind="mergesort")
+    weight = value.copy()
+    last, total = np.int64(-1), 0.0
+    k = -1
+    for j in order:
+        if key[j] != last:
+            if k >= 0:
+                value[k] = total
+            k += 1
+            last, total = key[j], 0.0
+            target[k], source[k] = last >> bits, last & low
+        total += weight[j]
+    if k >= 0:
+        value[k] = total
+    return k + 1
+
+
+def empty(size: int) -> Edges:
+    """Arrays for edges: source int64, target int64, weight float32."""
+    return np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+
+
+def count_pairs(block: Block) -> int:
+    """(nonzero, position pair)s of a block: its edges, where no two nonzeros meet."""
+    return int(block.pair_count[block.tap].sum())
+
+
+def _starts(block: Block) -> np.ndarray:
+    """First pair of each nonzero, and the number of pairs: (nonzeros + 1,) int64."""
+    return np.concatenate([[0], np.cumsum(block.pair_count[block.tap])]).astype(np.int64)
+
+
+def _writer(block: Block) -> tuple[np.ndarray, Callable[[int, Edges], None]]:
+    """Where each nonzero starts, and a function that writes from a given pair on."""
+    start = _starts(block)
+
+    def write(first: int, out: Edges) -> None:
         write_edges(
             block.target_channel,
             block.source_channel,
             block.tap,
             block.weight,
-            cuts[k],
-            cuts[k + 1],
+            start,
             block.run_ptr,
             block.runs,
             block.target_offset,
             block.source_offset,
             block.target_channel_stride,
             block.source_channel_stride,
-            start[k],
-            source,
-            target,
-            value,
+            first,
+            *out,
         )
 
-    run(task, len(cuts) - 1)
+    return start, write
 
 
-def merged(
-    source: np.ndarray, target: np.ndarray, value: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Add up the weights of edges that appear more than once."""
-    order = np.lexsort((source, target))
-    source, target, value = source[order], target[order], value[order]
-    new = np.r_[True, (source[1:] != source[:-1]) | (target[1:] != target[:-1])][: len(source)]
-    start = np.flatnonzero(new)
-    total = np.add.reduceat(value.astype(np.float64), start) if len(start) else np.zeros(0)
-    return source[start], target[start], total.astype(np.float32)
+def fill(write: Callable[[int, Edges], None], first: int, out: Edges) -> None:
+    """Write edges from ``first`` on into arrays, on all cores."""
+    size = len(out[0])
+    parts = 4 * num_threads() if size > SERIAL else 1
+    cuts = np.linspace(0, size, parts + 1).astype(np.int64)
+
+    def task(k: int) -> None:
+        write(first + int(cuts[k]), _piece(out, cuts[k], cuts[k + 1]))
+
+    run(task, parts)
 
 
-def coo(blocks: list[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _piece(edges: Edges, first: int, last: int) -> Edges:
+    source, target, value = (a[first:last] for a in edges)
+    return source, target, value
+
+
+def merged(block: Block, limit: int) -> Iterator[Edges]:
+    """The edges of a block whose nonzeros meet, in pieces of at most ``limit`` pairs or of one cell."""
+    order = call(lambda: np.lexsort((block.source_channel, block.target_channel)))
+    columns = ("target_channel", "source_channel", "tap", "weight")
+    changes: dict[str, Any] = {name: getattr(block, name)[order] for name in columns}
+    block = block._replace(**changes)
+    start, write = _writer(block)
+    cell = np.diff(block.target_channel) | np.diff(block.source_channel)
+    bounds = start[np.concatenate([[0], np.flatnonzero(cell) + 1, [len(block.tap)]])]
+
+    threads = num_threads()
+    cuts = _cuts(bounds, max(1, limit // threads))
+
+    def task(first: int, k: int) -> Edges:
+        a, b = cuts[first + k : first + k + 2]
+        out = empty(b - a)
+        write(a, out)
+        return _piece(out, 0, add_up(*out))
+
+    for first in range(0, len(cuts) - 1, threads):
+        yield from run(partial(task, first), min(threads, len(cuts) - 1 - first))
+
+
+def _cuts(bounds: np.ndarray, limit: int) -> list[int]:
+    """Some of the ascending ``bounds``, the first and last among them, at most ``limit`` apart if possible.
+
+    >>> _cuts(np.array([0, 2, 4, 9, 10]), 5)
+    [0, 4, 9, 10]
+    """
+    cuts, at = [int(bounds[0])], 0
+    while at < len(bounds) - 1:
+        at = max(at + 1, int(np.searchsorted(bounds, bounds[at] + limit, side="right")) - 1)
+        cuts.append(int(bounds[at]))
+    return cuts
+
+
+def coo(blocks: list[Block]) -> Edges:
     """All edges of all blocks; only blocks whose nonzeros can meet are merged."""
-    sizes = [int(b.pair_count[b.tap].sum()) for b in blocks]
-    plain = [k for k, b in enumerate(blocks) if not b.overlaps]
-    extra: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for k, b in enumerate(blocks):
-        if b.overlaps:
-            parts = np.empty(sizes[k], np.int64), np.empty(sizes[k], np.int64), np.empty(sizes[k], np.float32)
-            block_coo(b, *parts)
-            extra.append(merged(*parts))
-    total = sum(sizes[k] for k in plain) + sum(len(e[0]) for e in extra)
-    out = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total, np.float32)
+    plain = [b for b in blocks if not b.overlaps]
+    extra = [e for b in blocks if b.overlaps for e in merged(b, SCRATCH)]
+    sizes = [count_pairs(b) for b in plain]
+    rest = sum(len(e[0]) for e in extra)
+    out = empty(sum(sizes) + rest)
+    at = sum(sizes)
+    extra.reverse()
+    while extra:  # memory is given back piece by piece, before that of the plain blocks is touched
+        edges = extra.pop()
+        for whole, part in zip(out, edges, strict=True):
+            whole[at : at + len(part)] = part
+        at += len(edges[0])
     at = 0
-    for k in plain:
-        block_coo(blocks[k], *(a[at : at + sizes[k]] for a in out))
-        at += sizes[k]
-    for e in extra:
-        for k in range(3):
-            out[k][at : at + len(e[0])] = e[k]
-        at += len(e[0])
+    for block, size in zip(plain, sizes, strict=True):
+        fill(_writer(block)[1], 0, _piece(out, at, at + size))
+        at += size
     return out
+
+
+def coo_chunks(blocks: list[Block], limit: int) -> Iterator[Edges]:
+    """The edges of `coo` in pieces of at most ``limit``, each edge once.
+
+    Memory is O(limit + the pairs between two channels of a block whose nonzeros meet).
+    """
+    total = sum(count_pairs(b) for b in blocks if not b.overlaps)
+    out, at = empty(min(limit, total)), 0
+    for block in (b for b in blocks if not b.overlaps):
+        start, write = _writer(block)
+        first, size = 0, int(start[-1])
+        while first < size:
+            last = min(size, first + len(out[0]) - at)
+            fill(write, first, _piece(out, at, at + last - first))
+            at += last - first
+            first = last
+            if at == len(out[0]):
+                yield out
+                total -= at
+                out, at = empty(min(limit, total)), 0
+    for block in (b for b in blocks if b.overlaps):
+        for edges in merged(block, limit):
+            for k in range(0, len(edges[0]), limit):
+                yield _piece(edges, k, k + limit)

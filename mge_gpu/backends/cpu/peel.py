@@ -14,7 +14,7 @@ import numpy as np
 from mge_gpu.backends.adjacency import Adjacency
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.neighbours import first_shift, partition_of, place_of, spot
-from mge_gpu.backends.cpu.threads import run
+from mge_gpu.backends.cpu.threads import call, run
 
 WINDOW = 32
 """Levels that one pass over all nodes prepares for."""
@@ -192,9 +192,11 @@ class _Peeling:
         if alone:
             every = g.offset[:-1], g.offset[1:]
             limit = self.limit if self.parts > 1 else len(self.degree)
-            n, entered = _alone(
-                g, self.frontier, n, limit, *every, k, top, self.gone[0], self.touched[0],
-                self.degree, self.reached, self.risen,
+            n, entered = call(
+                lambda: _alone(
+                    g, self.frontier, n, limit, *every, k, top, self.gone[0], self.touched[0],
+                    self.degree, self.reached, self.risen,
+                )
             )  # fmt: skip
             self._keep(self.risen[:entered])
             return n

@@ -2,9 +2,10 @@
 
 A block is sum_k W_k (x) R_k. Nonzeros that share source channel and tap share R_k x: it is gathered
 once, and each of them adds a multiple of that map to its target channel, a loop over contiguous memory.
+Blocks in which most weights are there go through dense matrix products instead (`product_dense`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numba
@@ -12,6 +13,9 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.product_dense import DenseBlock, used_pairs
+from mge_gpu.backends.cpu.product_runs import SUM, collect, spread
+from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 
@@ -95,13 +99,14 @@ def _along(w: float, x: np.ndarray, s: int, ds: int, y: np.ndarray, t: int, dt: 
             y[np.uint64(t + j * dt)] += w * x[np.uint64(s + j * ds)]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@numba.njit(**SUM)
 def accumulate(
     groups: Groups,
     first: int,
     last: int,
     run_ptr: np.ndarray,
     runs: np.ndarray,
+    pair_count: np.ndarray,
     target_offset: int,
     source_offset: int,
     target_stride: int,
@@ -115,21 +120,23 @@ def accumulate(
 ) -> None:
     """Add W x (if ``forward``) and W^T x (if ``backward``) of groups first..last to y.
 
-    ``shared`` is scratch of one value a target position.
+    ``runs`` counts positions of the target, nodes of the source. ``shared`` is scratch of one value a
+    target position.
     """
-    one = np.float32(1)
     positions = len(shared)
     for g in range(first, last):
         s0 = source_offset + groups.source_channel[g] * source_stride
         lo, hi = groups.ptr[g], groups.ptr[g + 1]
-        a, b = run_ptr[groups.tap[g]], run_ptr[groups.tap[g] + 1]
+        tap = groups.tap[g]
+        a, b = run_ptr[tap], run_ptr[tap + 1]
         plain = b - a == 1 and runs[a, 3] == 1 and runs[a, 4] == 1
-        if plain or hi - lo == 1:
+        if plain or (hi - lo == 1 and pair_count[tap] <= 2 * positions):
             for k in range(lo, hi):
                 w = groups.weight[k]
                 t0 = target_offset + np.int64(groups.target_channel[k]) * target_stride
                 for r in range(a, b):
-                    t, s, n, dt, ds = runs[r, 0] + t0, runs[r, 1] + s0, runs[r, 2], runs[r, 3], runs[r, 4]
+                    t, s, n = runs[r, 0] * position_stride + t0, runs[r, 1] + s0, runs[r, 2]
+                    dt, ds = runs[r, 3] * position_stride, runs[r, 4]
                     if forward:
                         _along(w, x, s, ds, y, t, dt, n)
                     if backward:
@@ -137,9 +144,7 @@ def accumulate(
             continue
         if forward:
             shared[:] = 0
-            for r in range(a, b):
-                t, dt = runs[r, 0] // position_stride, runs[r, 3] // position_stride
-                _along(one, x, runs[r, 1] + s0, runs[r, 4], shared, t, dt, runs[r, 2])
+            collect(runs, a, b, s0, x, shared)
             for k in range(lo, hi):
                 t0 = target_offset + np.int64(groups.target_channel[k]) * target_stride
                 _along(groups.weight[k], shared, 0, 1, y, t0, position_stride, positions)
@@ -148,56 +153,119 @@ def accumulate(
             for k in range(lo, hi):
                 t0 = target_offset + np.int64(groups.target_channel[k]) * target_stride
                 _along(groups.weight[k], x, t0, position_stride, shared, 0, 1, positions)
-            for r in range(a, b):
-                t, dt = runs[r, 0] // position_stride, runs[r, 3] // position_stride
-                _along(one, shared, t, dt, y, runs[r, 1] + s0, runs[r, 4], runs[r, 2])
+            spread(runs, a, b, s0, shared, y)
+
+
+class SparseBlock:
+    """A block with its nonzeros grouped by (source channel, tap)."""
+
+    def __init__(self, b: Block, parts: int) -> None:
+        self.block, self.groups = b, group(b)
+        self.runs = b.runs // np.array([b.target_position_stride, 1, 1, b.target_position_stride, 1])
+        cost = np.maximum(b.pair_count[self.groups.tap], 16) * (np.diff(self.groups.ptr) + 1)
+        self.cuts = balanced(cost, parts)
+
+    def add(self, part: int, x: np.ndarray, y: np.ndarray, forward: bool, backward: bool) -> None:
+        """Add part ``part`` of W x (``forward``) and of W^T x (``backward``) to y."""
+        b = self.block
+        accumulate(
+            self.groups,
+            self.cuts[part],
+            self.cuts[part + 1],
+            b.run_ptr,
+            self.runs,
+            b.pair_count,
+            b.target_offset,
+            b.source_offset,
+            b.target_channel_stride,
+            b.source_channel_stride,
+            b.target_position_stride,
+            x,
+            y,
+            np.empty(b.target_positions, x.dtype),
+            forward,
+            backward,
+        )
+
+
+DENSE_BYTES = 1 << 29  # a dense weight matrix larger than this must save memory, too
+
+
+def costs(b: Block, pairs: np.ndarray) -> tuple[float, float]:
+    """Estimated nanoseconds of both directions on one core: (sparse, dense).
+
+    Fitted to the blocks of ResNet-50 at 80 % on an AMD EPYC; `benchmarks/crossover.py` measures them.
+    """
+    nonzeros, positions, taps = len(b.tap), b.target_positions, len(b.pair_count)
+    targets = int(b.target_channel.max(initial=-1)) + 1
+    moved = 2.0 * b.pair_count[pairs % max(taps, 1)].sum()
+    sparse = nonzeros * (30 + 0.18 * positions) + moved
+    dense = targets * len(pairs) * (0.3 + 0.08 * positions) + moved + 2.0 * (targets + len(pairs)) * positions
+    return sparse, dense
+
+
+def choose(
+    b: Block, parts: int, dtype: type[np.floating], engine: str | None = None
+) -> SparseBlock | DenseBlock:
+    """A block ready for its products, by the engine that is estimated to be faster (or the given one)."""
+    pairs = used_pairs(b)
+    if engine is None:
+        sparse, dense = costs(b, pairs)
+        size = (int(b.target_channel.max(initial=-1)) + 1) * len(pairs) * np.dtype(dtype).itemsize
+        fits = size <= max(DENSE_BYTES, 8 * len(b.tap))
+        engine = "dense" if len(b.tap) and dense < sparse and fits else "sparse"
+    return DenseBlock(b, pairs, parts, dtype) if engine == "dense" else SparseBlock(b, parts)
+
+
+class Operator:
+    """x -> A^T x (towards targets) over some blocks plus A x over some; made by `operator`."""
+
+    def __init__(
+        self,
+        work: list[tuple[SparseBlock | DenseBlock, bool, bool]],
+        parts: int,
+        dtype: type[np.floating],
+    ) -> None:
+        self.work, self.parts, self.dtype = work, parts, dtype
+        self.dense = sum(isinstance(block, DenseBlock) for block, _, _ in work)
+        self.sparse = len(work) - self.dense
+
+    @property
+    def how(self) -> str:
+        """Which engines were chosen."""
+        return f"{self.dense} blocks dense, {self.sparse} sparse"
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The product, (N,) float64, or float32 for a float32 ``x`` and operator."""
+        wide = np.asarray(x).dtype == np.float64
+        x = np.ascontiguousarray(x, self.dtype)
+        out = [np.zeros(len(x), self.dtype) for _ in range(self.parts)]
+
+        def task(k: int) -> None:
+            for block, ahead, back in self.work:
+                block.add(k, x, out[k], ahead, back)
+
+        (run_serial if self.dense else run)(task, self.parts)
+        for extra in out[1:]:
+            out[0] += extra
+        return out[0].astype(np.float64, copy=False) if wide else out[0]
 
 
 def operator(
-    forward: Sequence[Block], backward: Sequence[Block], dtype: type[np.floating] = np.float64
-) -> Callable[[np.ndarray], np.ndarray]:
-    """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, in ``dtype``; (N,) float64.
+    forward: Sequence[Block],
+    backward: Sequence[Block],
+    dtype: type[np.floating] = np.float64,
+    engine: str | None = None,
+) -> Operator:
+    """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, in ``dtype``.
 
     Each core adds into a vector of its own, so the result does not depend on their timing.
+    ``engine``: "sparse" or "dense" for all blocks; by default the one that is estimated to be faster.
     """
     both = {id(b) for b in forward} & {id(b) for b in backward}
     chosen = [(b, True, id(b) in both) for b in forward] + [
         (b, False, True) for b in backward if id(b) not in both
     ]
-    parts = num_threads() if max((len(b.tap) for b, _, _ in chosen), default=0) > 1 << 10 else 1
-    work = []
-    for block, ahead, back in chosen:
-        groups = group(block)
-        cost = block.pair_count[groups.tap] * np.diff(groups.ptr)
-        work.append((block, groups, balanced(cost, parts), ahead, back))
-
-    def apply(x: np.ndarray) -> np.ndarray:
-        x = np.ascontiguousarray(x, dtype)
-        out = [np.zeros(len(x), dtype) for _ in range(parts)]
-
-        def task(k: int) -> None:
-            for b, groups, cuts, ahead, back in work:
-                accumulate(
-                    groups,
-                    cuts[k],
-                    cuts[k + 1],
-                    b.run_ptr,
-                    b.runs,
-                    b.target_offset,
-                    b.source_offset,
-                    b.target_channel_stride,
-                    b.source_channel_stride,
-                    b.target_position_stride,
-                    x,
-                    out[k],
-                    np.empty(b.target_positions, dtype),
-                    ahead,
-                    back,
-                )
-
-        run(task, parts)
-        for extra in out[1:]:
-            out[0] += extra
-        return out[0].astype(np.float64, copy=False)
-
-    return apply
+    work = sum(len(b.tap) * max(b.target_positions, 1) for b, _, _ in chosen)
+    parts = num_threads() if work > 1 << 18 else 1
+    return Operator([(choose(b, parts, dtype, engine), f, back) for b, f, back in chosen], parts, dtype)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency, arc_positions, node_positions
+from mge_gpu.backends.adjacency import Adjacency, node_positions
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.kinds import arc_kinds
 from mge_gpu.backends.cpu.neighbours import place_of, spot
 
 
@@ -121,18 +122,6 @@ def _signatures(
         code[x, 0], code[x, 1] = h, i
 
 
-def _whole(g: Adjacency) -> np.ndarray:
-    """(A,) bool: arcs along which every position sees all positions of the partition at the other end."""
-    out = np.zeros(len(g.arc_other), np.bool_)
-    for p in range(len(g.divisor)):
-        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
-            at, (_, positions) = int(g.arc_position[arc]), arc_positions(g, p, arc)
-            one_list = g.arc_classes[arc] == 1 and not g.position_group[at : at + positions].any()
-            everywhere = node_positions(g, g.arc_other[arc])[1]
-            out[arc] = one_list and g.span_ptr[arc + 1] - g.span_ptr[arc] == everywhere
-    return out
-
-
 def _irregular(g: Adjacency, whole: np.ndarray) -> np.ndarray:
     """(P,) bool: partitions whose nodes stand for themselves only.
 
@@ -157,7 +146,7 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
 
     With ``outward`` along directed edges, else in the undirected graph.
     """
-    whole = _whole(g)
+    whole = arc_kinds(g).whole
     irregular = _irregular(g, whole)
     empty = [np.zeros(0, np.int64)]
     reach = _reach(g, irregular)

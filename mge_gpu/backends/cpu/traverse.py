@@ -11,7 +11,7 @@ import numpy as np
 from mge_gpu.backends.adjacency import Adjacency, arc_positions
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.neighbours import first_shift, partition_of, place_of, spot
-from mge_gpu.backends.cpu.threads import num_threads, run
+from mge_gpu.backends.cpu.threads import call, num_threads, run
 
 SMALL = 1 << 14
 """Nodes of a partition below which one thread is enough."""
@@ -259,5 +259,5 @@ def forest(g: Adjacency, degree: np.ndarray, without: np.ndarray | None = None) 
             break
         search.from_root(int(np.argmax(np.where(level == UNSEEN, degree, 0))))
         left = int((level == UNSEEN).sum())
-    _rest(g, other, np.empty(max(left, 1), np.int32), level, parent)
+    call(_rest, g, other, np.empty(max(left, 1), np.int32), level, parent)
     return parent
