@@ -177,18 +177,24 @@ def test_masks_act_on_the_whole_of_a_parameter_that_is_cut() -> None:
         mge_gpu.encode(program, masks={"attention.in_proj_weight": mask[:4]})
 
 
-def test_mask_that_depends_on_the_input() -> None:
-    class Gated(nn.Module):
+@pytest.mark.parametrize("form", ["fused", "matmul"])
+def test_bias_that_depends_on_the_input(form: str) -> None:
+    """What is added to the scores of token i is one more route of its output."""
+
+    class Biased(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a = nn.Linear(3, 3)
+            self.q, self.k, self.v, self.bias, _ = (nn.Linear(3, n) for n in (2, 2, 2, 4, 2))
+            self.out = nn.Linear(2, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            y = self.a(x)
-            return nn.functional.scaled_dot_product_attention(y, y, y, y @ x.transpose(1, 2))
+            q, k, v, bias = self.q(x), self.k(x), self.v(x), self.bias(x)
+            if form == "matmul":
+                return self.out(((q @ k.transpose(1, 2)) * 0.5 + bias).softmax(-1) @ v)
+            return self.out(nn.functional.scaled_dot_product_attention(q, k, v, bias))
 
-    with pytest.raises(TracingError, match="mask depends on the network's input"):
-        mge_gpu.trace(Gated(), (4, 3))
+    # an output token sees 2 nodes of its query, 4 of its bias, and keys and values of all 4 tokens
+    assert mge_gpu.encode(Biased(), (4, 3)).num_edges == 4 * 3 * 10 + 4 * 3 * (2 + 4 + 8 + 8)
 
 
 def test_scores_that_are_too_many_to_tell_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

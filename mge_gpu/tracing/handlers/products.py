@@ -139,8 +139,8 @@ def attention(call: Call) -> Value:
     scores = contract(call, [(query, lead + "we"), (key, lead + "xe")], lead + "wx")
     pairs = (query.shape[-2], key.shape[-2])
     excluded = np.triu(np.ones(pairs, bool), 1) if causal else np.zeros(pairs, bool)
-    if isinstance(mask, Value) and mask.terms:
-        raise call.error("the attention mask depends on the network's input", "make it a constant")
+    if isinstance(mask, Value) and mask.terms:  # a bias computed from the queries, added to the scores
+        scores = as_set(structural_sum([scores, mask], scores.shape), call)
     if isinstance(mask, Const):
         excluded = excluded | closed(call.evaluate(mask))
     scores = exclude(scores, excluded)

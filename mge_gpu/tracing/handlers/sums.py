@@ -76,7 +76,7 @@ def _sum(call: Call, a: Value, b: Value) -> Value:
         if a.fresh != b.fresh and a.shape == b.shape and _one_layout(call, a, b):
             tracer.merge(a.fresh, b.fresh)
             return a
-    elif fresh and fresh[0].shape == shape:
+    elif fresh and fresh[0].shape == shape and not masks.feeds_softmax(call.node):  # scores are no skip
         skip = b if fresh[0] is a else a
         if tracer.identity_skips:
             identity_layer(tracer, call, fresh[0], broadcast(skip, shape))
