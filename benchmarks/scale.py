@@ -1,0 +1,124 @@
+"""What do whole networks take? Every topometric of torchvision classifiers at 224 x 224, pruned with ERK.
+
+    python benchmarks/scale.py --networks resnet50,vgg16 --sparsities 0.98,0.9 --out scale.json
+    python benchmarks/scale.py --table scale.json
+
+Each network and sparsity runs in a process of its own, whose peak memory is reported; a run that is in the
+file already is kept. ERK masks the weights of convolutions and linear layers; the joint projection of
+``nn.MultiheadAttention``, which is neither, gets a random mask of the same sparsity.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+NETWORKS = "resnet50 resnet152 vgg16 mobilenet_v2 efficientnet_b0 convnext_tiny densenet121 vit_b_16".split()
+SPARSITIES = (0.98, 0.9, 0.8, 0.6)
+
+
+def one(name: str, sparsity: float) -> dict[str, Any]:
+    """Measure one network in this process."""
+    import torch
+    import torchvision
+
+    import mge_gpu
+    from benchmarks._measure import machine, peak_rss
+
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(weights=None)
+    masks = mge_gpu.prune(model, "erk", sparsity=sparsity, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for key, weight in model.named_parameters():
+        if key.endswith("in_proj_weight"):
+            masks[key] = torch.rand(weight.shape, generator=generator) >= sparsity
+    begin = time.perf_counter()
+    program = mge_gpu.trace(model, (3, 224, 224))
+    traced = time.perf_counter()
+    graph = mge_gpu.encode(program, masks=masks)
+    edges = graph.num_edges
+    encoded = time.perf_counter()
+    before = peak_rss()
+    del model, masks
+    report = mge_gpu.topometrics(graph)
+    done = time.perf_counter()
+    return {
+        "network": name,
+        "sparsity": sparsity,
+        "nodes": graph.num_nodes,
+        "edges": edges,
+        "trace_seconds": round(traced - begin, 2),
+        "encode_seconds": round(encoded - traced, 2),
+        "metrics_seconds": round(done - encoded, 2),
+        "peak_rss": peak_rss(),
+        "peak_rss_before_metrics": before,
+        "adjacency_bytes": graph.adjacency.nbytes,
+        "report": json.loads(report.to_json()),
+        "machine": machine(),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table, with the metrics that take most of the time."""
+    lines = [
+        "| network | sparsity | nodes | edges | trace + encode | metrics | peak RSS | slowest metrics | estimated |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in rows:
+        seconds = r["report"]["seconds"]
+        slow = sorted(seconds, key=lambda k: -seconds[k])[:3]
+        errors, values = r["report"]["standard_errors"], r["report"]["values"]
+        estimated = (
+            ", ".join(f"{k} ± {errors[k] / abs(values[k]):.2%}" for k in errors if values[k]) or "none"
+        )
+        lines.append(
+            f"| {r['network']} | {r['sparsity']:.0%} | {r['nodes'] / 1e6:.1f} M | {r['edges'] / 1e9:.2f} G | "
+            f"{r['trace_seconds'] + r['encode_seconds']:.1f} s | {r['metrics_seconds']:.0f} s | "
+            f"{r['peak_rss'] / 1e9:.2f} GB | {', '.join(f'{k} {seconds[k]:.0f} s' for k in slow)} | {estimated} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is asked for, writing after each run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--sparsities", default=",".join(map(str, SPARSITIES)))
+    parser.add_argument("--timeout", type=float, default=900, help="seconds a run may take")
+    parser.add_argument("--out")
+    parser.add_argument("--table", help="print the table of a file that was written before")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.table:
+        print(table(json.loads(Path(args.table).read_text())))
+        return
+    if args.one:
+        print(json.dumps(one(args.one[0], float(args.one[1]))))
+        return
+    rows = json.loads(Path(args.out).read_text()) if args.out and Path(args.out).exists() else []
+    known = {(r["network"], r["sparsity"]) for r in rows}
+    for name in args.networks.split(","):
+        for sparsity in map(float, args.sparsities.split(",")):
+            if (name, sparsity) in known:
+                continue
+            command = [sys.executable, __file__, "--one", name, str(sparsity)]
+            try:
+                run = subprocess.run(command, capture_output=True, text=True, timeout=args.timeout)
+            except subprocess.TimeoutExpired:
+                print(f"{name} at {sparsity}: not done after {args.timeout:.0f} s", flush=True)
+                continue
+            if run.returncode:
+                print(f"{name} at {sparsity}: {run.stderr.strip().splitlines()[-1]}", flush=True)
+                continue
+            rows.append(json.loads(run.stdout.splitlines()[-1]))
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            if args.out:
+                Path(args.out).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    main()
