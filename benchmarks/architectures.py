@@ -1,6 +1,6 @@
 """Which of torchvision's classifiers and timm's families can be traced and encoded, and at what cost?
 
-    python benchmarks/architectures.py torchvision|timm [--sparsity 0.9] [--trace-only] [--models a,b] [--out FILE]
+    python benchmarks/architectures.py torchvision|timm [--sparsity 0.9] [--trace-only] [--models a,b]
 
 Each model runs in a process of its own, at its default input size, with random weights, in evaluation mode:
 seconds of tracing, seconds of the graph (`mge_gpu.encode` and `num_edges`), peak memory, nodes and edges; or
