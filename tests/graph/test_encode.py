@@ -1,5 +1,7 @@
 """`encode`: masks, programs that are used again, rolled encodings, what it refuses, published sizes."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -219,3 +221,33 @@ def test_memory_follows_nodes_and_nonzeros() -> None:
     assert large.num_edges > 15 * small.num_edges
     assert large.adjacency.shifts.nbytes < 1.5 * small.adjacency.shifts.nbytes
     assert large.adjacency.nbytes < 0.02 * 20 * large.num_edges
+
+
+def test_large_graphs_read_their_weights_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same graph, made from the weights when it is asked for; weights that have changed are an error."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(4, 3, 3))
+    masks = {"0.weight": torch.rand(4, 2, 3, 3) > 0.5}
+    eager = mge_gpu.encode(model, (2, 9, 9), masks)
+    monkeypatch.setattr(sys.modules["mge_gpu.graph.encode"], "SNAPSHOT", 0)
+    lazy = mge_gpu.encode(model, (2, 9, 9), masks)
+    late = mge_gpu.encode(model, (2, 9, 9), masks)
+    assert lazy.num_edges == eager.num_edges
+    for a, b in zip(lazy.coo(), eager.coo(), strict=True):
+        assert torch.equal(a, b)
+    with torch.no_grad():
+        model[2].weight[0, 0, 0, 0] += 1
+    for a, b in zip(lazy.coo(), eager.coo(), strict=True):  # read before the change
+        assert torch.equal(a, b)
+    with pytest.raises(GraphError, match=r"the weight of layer '2' has changed since .*; encode again"):
+        late.coo()
+
+
+def test_equal_lists_are_kept_once_and_shared() -> None:
+    """The channels of a dense layer have one neighbour list; the pixels of a pool's cell share theirs."""
+    model = nn.Sequential(nn.Conv2d(2, 8, 1), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1))
+    graph = mge_gpu.encode(model, (2, 6, 6))
+    adjacency = graph.adjacency
+    assert adjacency.num_hubs == 36 + 36 + 9 + 9  # a list a position, in both directions of both layers
+    assert len(adjacency.shifts) == 8 + 2 + 8 + 8 and adjacency.span.tolist().count(7) == 1
+    assert graph.num_edges == 36 * 16 + 9 * 64 * 4
