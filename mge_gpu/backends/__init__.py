@@ -28,11 +28,16 @@ class Backend(Protocol):
         """Sum of all edge weights."""
 
     def operator(
-        self, forward: Sequence[Block], backward: Sequence[Block], single: bool = False
+        self,
+        forward: Sequence[Block],
+        backward: Sequence[Block],
+        single: bool = False,
+        prepared: dict[Any, Any] | None = None,
     ) -> Callable[[Any], Any]:
-        """x -> A^T x over the blocks in ``forward`` plus A x over those in ``backward``; (N,) float64.
+        """x -> A^T x over the blocks in ``forward`` plus A x over those in ``backward``, (N,) of x's dtype.
 
-        ``single``: multiply and add in float32, about twice as fast.
+        ``single``: multiply and add in float32, about twice as fast. Operators that are given the same
+        ``prepared`` (at first an empty dict) share what they keep of their blocks, which must outlive it.
         """
 
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:

@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import alone
 from mge_gpu.errors import MetricError
@@ -46,12 +47,18 @@ LARGE = 1 << 19
 
 
 _operators: WeakKeyDictionary[Workspace, Any] = WeakKeyDictionary()
+_prepared: WeakKeyDictionary[Workspace, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def _operator(w: Workspace, forward: Sequence[Block], backward: Sequence[Block]) -> Any:
+    """An operator in single precision; all of a workspace share their blocks."""
+    return w.backend.operator(forward, backward, single=True, prepared=_prepared.setdefault(w, {}))
 
 
 def _symmetric(w: Workspace) -> Any:
     """x -> (A + A^T) x in single precision, made once for both metrics."""
     if w not in _operators:
-        _operators[w] = w.backend.operator(w.blocks, w.blocks, single=True)
+        _operators[w] = _operator(w, w.blocks, w.blocks)
     return _operators[w]
 
 
@@ -78,8 +85,8 @@ def _halves(w: Workspace, colour: list[bool]) -> tuple[Any, Any, tuple[int, int]
         sizes[c] += p.size
     ahead = [b for s, _, b in w.graph.blocks if not colour[s]]
     back = [b for s, _, b in w.graph.blocks if colour[s]]
-    to_white = w.backend.operator(ahead, back, single=True)
-    to_black = w.backend.operator(back, ahead, single=True)
+    to_white = _operator(w, ahead, back)
+    to_black = _operator(w, back, ahead)
 
     def through(apply: Any, here: bool) -> Any:
         def one(x: np.ndarray) -> np.ndarray:

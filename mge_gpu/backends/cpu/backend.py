@@ -1,6 +1,7 @@
 """`CpuBackend`: the primitives of `mge_gpu.backends.Backend` in numba."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,10 +38,15 @@ class CpuBackend:
         return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
 
     def operator(
-        self, forward: Sequence[Block], backward: Sequence[Block], single: bool = False
+        self,
+        forward: Sequence[Block],
+        backward: Sequence[Block],
+        single: bool = False,
+        prepared: dict[Any, Any] | None = None,
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``; (N,) float64."""
-        return product.operator(forward, backward, np.float32 if single else np.float64)
+        """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
+        dtype = np.float32 if single else np.float64
+        return product.operator(forward, backward, dtype, prepared=prepared)
 
     def neighbour_sums(self, adjacency: Adjacency, x: np.ndarray) -> np.ndarray:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""

@@ -9,7 +9,7 @@ import numpy as np
 from mge_gpu.backends.adjacency import Adjacency
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.kinds import Kinds, arc_kinds
-from mge_gpu.backends.cpu.neighbours import place_of, spot
+from mge_gpu.backends.cpu.neighbours import partition_of, place_of, spot
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 
@@ -147,18 +147,40 @@ def _walk_cost(
 
 
 @jit
+def _lone_steps(g: Adjacency, directed: bool, start: int, stop: int, out: np.ndarray) -> None:
+    """Neighbours of nodes start..stop along arcs whose lists are not shared, (N,) int64."""
+    p = partition_of(g, start)
+    for v in range(start, stop):
+        while v >= g.offset[p + 1]:
+            p += 1
+        c, x = place_of(g, p, v)
+        total = np.int64(0)
+        for arc in range(g.arc_ptr[p], g.arc_mid[p] if directed else g.arc_ptr[p + 1]):
+            _, row = spot(g, arc, c, x, v - g.offset[p])
+            if g.list_hub[row] < 0:
+                total += (g.list_ptr[row + 1] - g.list_ptr[row]) * (g.span_ptr[arc + 1] - g.span_ptr[arc])
+        out[v] = total
+
+
+@jit
 def _path_counts(
     g: Adjacency,
     kinds: Kinds,
     owner: np.ndarray,
     node: np.ndarray,
     directed: bool,
+    lone: np.ndarray,
+    sharing: np.ndarray,
     fired: np.ndarray,
     cost: np.ndarray,
     first: int,
     last: int,
 ) -> None:
-    """Steps that counting takes from each node, plus one. ``fired`` (H,) is of -1."""
+    """Steps that counting takes from each node, plus one.
+
+    ``lone`` is what `_lone_steps` found, ``sharing`` (A,) bool tells arcs with shared lists, ``fired`` (H,)
+    is of -1.
+    """
     for k in range(first, last):
         v, p = node[k], owner[k]
         c, x = place_of(g, p, v)
@@ -175,7 +197,20 @@ def _path_counts(
             for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
                 a = np.int64(g.anchor[at]) + g.span[m]
                 for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
-                    n += 1 + _walk_cost(g, kinds, q, a + g.shifts[j], 1, directed, fired, k)
+                    u = a + g.shifts[j]
+                    n += 1 + lone[u]
+                    for further in range(g.arc_ptr[q], g.arc_mid[q] if directed else g.arc_ptr[q + 1]):
+                        if not sharing[further]:
+                            continue
+                        d, y = place_of(g, q, u)
+                        to, near = spot(g, further, d, y, u - g.offset[q])
+                        h = g.list_hub[near] + g.position_group[to]
+                        if fired[h] != k:
+                            fired[h] = k
+                            length = g.list_ptr[near + 1] - g.list_ptr[near]
+                            if not kinds.whole[further]:
+                                length *= g.span_ptr[further + 1] - g.span_ptr[further]
+                            n += length
         cost[k] = n
 
 
@@ -223,9 +258,14 @@ def path_counts(
         run(lambda k: _plain_path_counts(g, owner, nodes, ends, directed, cost, cuts[k], cuts[k + 1]), parts)
         return cost
 
+    lone, ends = np.empty(g.num_nodes, np.int64), balanced(np.ones(g.num_nodes), parts)
+    run(lambda k: _lone_steps(g, directed, ends[k], ends[k + 1], lone), parts)
+    sharing = np.zeros(len(g.arc_other), np.bool_)
+    sharing[g.hub_arc] = True
+
     def task(k: int) -> None:
         fired = np.full(g.num_hubs, -1, np.int64)
-        _path_counts(g, kinds, owner, nodes, directed, fired, cost, cuts[k], cuts[k + 1])
+        _path_counts(g, kinds, owner, nodes, directed, lone, sharing, fired, cost, cuts[k], cuts[k + 1])
 
     run(task, parts)
     return cost

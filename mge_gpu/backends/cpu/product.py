@@ -6,7 +6,7 @@ Blocks in which most weights are there go through dense matrix products instead 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -188,7 +188,7 @@ class SparseBlock:
         )
 
 
-DENSE_BYTES = 1 << 29  # a dense weight matrix larger than this must save memory, too
+DENSE_BYTES = 1 << 27  # a dense weight matrix larger than this must save memory, too
 
 
 def costs(b: Block, pairs: np.ndarray) -> tuple[float, float]:
@@ -256,16 +256,22 @@ def operator(
     backward: Sequence[Block],
     dtype: type[np.floating] = np.float64,
     engine: str | None = None,
+    prepared: dict[Any, Any] | None = None,
 ) -> Operator:
     """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, in ``dtype``.
 
     Each core adds into a vector of its own, so the result does not depend on their timing.
     ``engine``: "sparse" or "dense" for all blocks; by default the one that is estimated to be faster.
+    ``prepared`` keeps blocks as they were made ready for products; operators that share it share them.
     """
+    ready: dict[Any, Any] = {} if prepared is None else prepared
     both = {id(b) for b in forward} & {id(b) for b in backward}
     chosen = [(b, True, id(b) in both) for b in forward] + [
         (b, False, True) for b in backward if id(b) not in both
     ]
     work = sum(len(b.tap) * max(b.target_positions, 1) for b, _, _ in chosen)
     parts = num_threads() if work > 1 << 18 else 1
-    return Operator([(choose(b, parts, dtype, engine), f, back) for b, f, back in chosen], parts, dtype)
+    for b, _, _ in chosen:
+        if (key := (id(b), parts, dtype, engine)) not in ready:
+            ready[key] = choose(b, parts, dtype, engine)
+    return Operator([(ready[id(b), parts, dtype, engine], f, back) for b, f, back in chosen], parts, dtype)
