@@ -99,11 +99,12 @@ def _unspanned(use: Use, source: Partition) -> tuple[Relation, Relation]:
     """Channels and positions of a use, each with its share of the span.
 
     Where the span is some channels times some positions (a head of all tokens) the channels are read
-    side by side; otherwise it goes to the positions as it is.
+    side by side; otherwise (offsets listed twice, say) it goes to the positions as it is.
     """
     channel, position = _decode(use.span.idx, source)
     shifts, places = np.unique(channel), np.unique(position)
-    if len(shifts) == 1 or len(shifts) * len(places) != len(np.unique(use.span.idx)):
+    whole = len(np.unique(use.span.idx)) == len(use.span.idx) == len(shifts) * len(places)
+    if len(shifts) == 1 or not whole:
         return use.channels, use.positions
     step = source.channel_stride, source.position_stride
     some = [Relation(np.array([0, len(x)]), x * s) for x, s in zip((shifts, places), step, strict=True)]

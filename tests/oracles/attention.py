@@ -50,4 +50,4 @@ class Attention(nn.Module):
     def surrogate(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The same without the sum that softmax divides by: a single token still depends on q and k."""
         scores = self._logits((q @ k.transpose(-2, -1)).float())
-        return scores.exp().masked_fill(scores < -90, 0).double() @ v
+        return scores.exp().masked_fill(scores < -90, 0).to(v.dtype) @ v
