@@ -44,7 +44,7 @@ def random_masks(model: nn.Module, sparsity: float, seed: int = 0) -> dict[str, 
     """Uniform random masks, drawn without the package's pruners."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        f"{name}.weight": torch.rand(module.weight.shape, generator=generator) >= sparsity
+        f"{name}.weight".lstrip("."): torch.rand(module.weight.shape, generator=generator) >= sparsity
         for name, module in model.named_modules()
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear))
     }
