@@ -52,7 +52,7 @@ class Adjacency(NamedTuple):
     list_hub: np.ndarray  # (lists,) int64: first hub of the list, or -1
     shifts: np.ndarray  # (entries,) int32
     hub_arc: np.ndarray  # (hubs,) int32
-    hub_list: np.ndarray  # (hubs,) int64
+    hub_list: np.ndarray  # (hubs,) int64, -1 for a number that no node has
     hub_anchor: np.ndarray  # (hubs,) int32
 
     @property

@@ -181,7 +181,11 @@ def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
 
 
 def _hubs(arcs: list[Arc], lists: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(first hub of each list, arc, list and anchor of each hub)."""
+    """(first hub of each list, arc, list and anchor of each hub).
+
+    Numbers run over all lists and groups of an arc. Where they are of different classes of positions there
+    is no such hub, and its list is -1.
+    """
     first = np.full(int(lists[-1]), -1, np.int64)
     arc_of, list_of, anchor_of = [], [], []
     total = 0
@@ -194,7 +198,12 @@ def _hubs(arcs: list[Arc], lists: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
         where = np.zeros(groups, np.int64)
         where[a.classes.group] = np.arange(len(a.anchor))
         arc_of.append(np.full(count * groups, k))
-        list_of.append(np.repeat(lists[k] + np.arange(count), groups))
+        classes = np.zeros(groups, np.int64)
+        classes[a.classes.group] = a.classes.position_class
+        of_class = np.zeros((count, max(a.classes.count, 1)), np.bool_)
+        of_class[a.rows, np.arange(len(a.rows)) % max(a.classes.count, 1)] = True
+        there = np.where(of_class[:, classes], lists[k] + np.arange(count)[:, None], -1)
+        list_of.append(there.ravel())
         anchor_of.append(np.tile(a.anchor[where], count))
         total += count * groups
     return first, _joined(arc_of, np.int32), _joined(list_of, np.int64), _joined(anchor_of, np.int32)

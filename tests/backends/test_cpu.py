@@ -161,6 +161,33 @@ def _matrix(graph: MultipartiteGraph, block: Block) -> sp.csr_array:
     return sp.csr_array((weight.astype(np.float64), (u, v)), shape=(graph.num_nodes, graph.num_nodes))
 
 
+def test_hubs_are_those_of_nodes() -> None:
+    """Each hub's neighbours lie in the partition at the other end; numbers that no node has lead nowhere."""
+
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(2, 1, 1, stride=(3, 2)), nn.Linear(6, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(self.a(x.cumsum(-1)).flatten(1))
+
+    def check(graph: MultipartiteGraph) -> None:
+        g = graph.adjacency
+        for h in np.flatnonzero(g.hub_list >= 0):
+            arc, row = g.hub_arc[h], g.hub_list[h]
+            q = g.arc_other[arc]
+            span = g.span[g.span_ptr[arc] : g.span_ptr[arc + 1]].astype(np.int64)
+            reached = g.hub_anchor[h] + span[:, None] + g.shifts[g.list_ptr[row] : g.list_ptr[row + 1]]
+            assert ((g.offset[q] <= reached) & (reached < g.offset[q + 1])).all()
+
+    on_networks(check)
+    strided = mge_gpu.encode(Sums(), (2, 7, 4), pad_input=False)
+    assert (strided.adjacency.hub_list < 0).any()
+    check(strided)
+    assert CPU.neighbour_sums(strided.adjacency, np.ones(63, np.int64)).sum() == strided.num_edges
+
+
 def test_neighbour_sums() -> None:
     generator = np.random.default_rng(0)
 

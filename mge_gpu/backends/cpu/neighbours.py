@@ -91,6 +91,8 @@ def hub_sums(g: Adjacency, x: np.ndarray, start: int, stop: int, out: np.ndarray
     """Sum of x over the neighbours of hubs start..stop."""
     for h in range(start, stop):
         arc, row = g.hub_arc[h], g.hub_list[h]
+        if row < 0:
+            continue
         total = 0
         for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
             a = np.int64(g.hub_anchor[h]) + g.span[m]
