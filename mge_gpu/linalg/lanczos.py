@@ -23,7 +23,7 @@ SEMIORTHOGONAL = 1e-5
 
 EVERY = 4  # steps between two looks at the projected problem
 
-MEMORY = 1 << 30  # bytes that the basis may take before it is kept in single precision and restarted
+MEMORY = 7 << 27  # bytes that the basis may take before it is kept in single precision and restarted
 FEWEST, MOST = 24, 96  # vectors of the basis, with little and with plenty of memory
 
 
@@ -79,9 +79,9 @@ def extreme_eigenvalues(
         seed: of the private generator of the random start.
         block: vectors a block. 1 needs the fewest products; k needs about two to three times as
             many, but fewer calls, and no second look for copies.
-        basis_size: number of vectors kept; by default as many as fit 1 GiB, from 24 to 96.
+        basis_size: number of vectors kept; by default as many as fit 0.9 GiB, from 24 to 96.
         dtype: float64 or float32 of the stored basis; float32 halves the memory and leaves the values
-            a relative accuracy of about 1e-6. By default float64 where it fits 1 GiB.
+            a relative accuracy of about 1e-6. By default float64 where it fits 0.9 GiB.
         copies: look for further copies of multiple eigenvalues. False where all wanted values but the last
             are known to be simple, or copies are not to be counted.
 
