@@ -78,7 +78,7 @@ def measure_masks(
 
 def measure_batch(workspaces: Sequence[Workspace], key: str) -> list[Measured]:
     """One of `BATCHED` for each of some graphs with the same partitions."""
-    if hasattr(expansion, "measure_batch") and len(workspaces) > 1:
+    if len(workspaces) > 1:
         return [found[key] for found in expansion.measure_batch(workspaces, [key])]
     return [METRICS[key](workspace) for workspace in workspaces]
 
