@@ -14,8 +14,8 @@ def strength(w: Workspace) -> Measured:
 def k_core(w: Workspace) -> Measured:
     """Mean coreness: the largest k such that a node lies in a subgraph of minimum degree k.
 
-    Peeling with a bucket queue (Batagelj and Zaversnik, "An O(m) algorithm for cores
-    decomposition of networks", 2003) on the undirected graph.
+    Peeling of the undirected graph, all nodes of the lowest degree at a time (Batagelj and Zaversnik, "An
+    O(m) algorithm for cores decomposition of networks", 2003; in rounds, Kabir and Madduri, 2017).
     """
     core = w.backend.coreness(w.adjacency)
-    return Measured(exact_sum(core.astype("int64")) / max(w.graph.num_nodes, 1), "bucket-queue peeling")
+    return Measured(exact_sum(core.astype("int64")) / max(w.graph.num_nodes, 1), "peeling level by level")
