@@ -107,18 +107,19 @@ def _distinct(ptr: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return name.astype(np.int64), ends.astype(np.int64), shifts[at]
 
 
-def edges_of_block(
-    source: int, target: int, block: Block, positions: PositionMap, ends: Sequence[Partition]
-) -> int:
+def edges_of_block(block: Block, positions: PositionMap) -> int:
     """Edges of one block, exactly: those that several nonzeros lead to count once."""
     if not block.overlaps:
         return int(block.pair_count @ np.bincount(block.tap, minlength=len(block.pair_count)))
-    near, far = _sides(source, target, block, ends)
-    classes = positions.by_target
-    arc = _arc(far, near, True, block.target_channel, block.source_channel, block.tap, classes, block)
-    lengths = np.diff(arc.ptr)[arc.rows].reshape(far.channels, classes.count)
+    classes, tap = positions.by_target, block.tap
+    key = block.target_channel.astype(np.int64) << 32 | block.source_channel
+    if (key[1:] < key[:-1]).any():
+        order = np.argsort(key, kind="stable")
+        key, tap = key[order], tap[order]
     times = np.bincount(classes.position_class, minlength=classes.count)
-    return int(lengths.sum(0) @ times) * len(arc.span)
+    return int(
+        compress.count_distinct(key, tap, classes.entry_ptr, classes.entry_class, classes.entry_shift, times)
+    )
 
 
 def build_adjacency(

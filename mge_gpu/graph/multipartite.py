@@ -89,7 +89,7 @@ class MultipartiteGraph:
     @cached_property
     def num_edges(self) -> int:
         """Number of edges, E: exact, in O(nonzero weights)."""
-        return sum(edges_of_block(*b, self.partitions) for b in self.iterate_blocks())
+        return sum(edges_of_block(*b[2:]) for b in self.iterate_blocks())
 
     def in_partitions(self, indices: Sequence[int]) -> np.ndarray:
         """Boolean mask (N,) of the nodes of some partitions."""
