@@ -43,7 +43,7 @@ def two_colours(w: Workspace) -> list[bool] | None:
 
 
 LARGE = 1 << 19
-"""Nodes from which on a batch takes one graph at a time."""
+"""Nodes from which on a batch takes one graph at a time, and components are worth knowing."""
 
 
 _operators: WeakKeyDictionary[Workspace, Any] = WeakKeyDictionary()
@@ -110,7 +110,8 @@ def spectral_gap(w: Workspace) -> Measured:
 
     Where the layers can be coloured with two colours the eigenvalues are the singular values of the
     block between them, each with both signs: the gap is sigma_1 - sigma_2, from half-size vectors. Where
-    all edges lie in one component, sigma_1 is simple (Perron and Frobenius) and no copy is looked for.
+    all edges of a large graph lie in one component, sigma_1 is simple (Perron and Frobenius) and no copy
+    is looked for.
     Eigenvalues that a graph of fewer than three nodes lacks count as zero.
     """
     colour = two_colours(w)
@@ -122,7 +123,8 @@ def spectral_gap(w: Workspace) -> Measured:
         magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
         return Measured(magnitude[0] - magnitude[2], _note(info, "Lanczos on the adjacency", apply))
     to_white, to_black, shape, engine = _halves(w, colour)
-    connected = w.forest[0] - int((w.degree == 0).sum()) <= 1
+    large = w.graph.num_nodes >= LARGE  # small ones do without the compressed adjacency
+    connected = large and w.forest[0] - int((w.degree == 0).sum()) <= 1
     values, info = singular_values(
         to_white,
         to_black,

@@ -1,7 +1,9 @@
 """How work is cut and spread over threads."""
 
 import _thread
+import signal
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -50,10 +52,13 @@ def test_two_tasks_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fresh_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cores, and no threads of other tests."""
+def fresh_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two cores, no threads of other tests, and Ctrl-C heard (a job in the background ignores it)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("mge_gpu.backends.cpu.threads.num_threads", lambda: 2)
     monkeypatch.setattr("mge_gpu.backends.cpu.threads._pools", {})
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_does_not_wait_for_what_is_running(fresh_threads: None) -> None:

@@ -55,9 +55,11 @@ def test_a_batch_has_the_values_of_one_by_one(limit: int | None, monkeypatch: py
         expansion.measure_batch([], ["k_core"])
 
 
+@pytest.mark.parametrize("limit", [1, 1 << 19])
 @pytest.mark.parametrize("shortcut", [False, True])
-def test_networks_agree_with_scipy(shortcut: bool) -> None:
+def test_networks_agree_with_scipy(shortcut: bool, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gap, a small difference of large values, and the radius; with and without two colours."""
+    monkeypatch.setattr(expansion, "LARGE", limit)
     torch.manual_seed(0)
     model = Network(shortcut)
     graph = mge_gpu.encode(model, (3, 40, 40), random_masks(model, 0.7))

@@ -87,7 +87,13 @@ def test_ctrl_c_in_the_middle_of_a_long_kernel(tmp_path: Path) -> None:
     command += ["--metrics", "cheap,motifs", "--exact", "--json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True, cwd=tmp_path
+        command,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=environment,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     os.close(stderr)
     try:
