@@ -7,12 +7,11 @@ One by one measures each graph alone with the same solver on all cores. The two 
 """
 
 import argparse
-import statistics
 import time
 from typing import Any
 
 import torch
-from _measure import machine, peak_rss, write
+from _measure import beside, machine, peak_rss, write
 
 import mge_gpu
 from mge_gpu.metrics.base import METRICS, Workspace
@@ -75,18 +74,12 @@ def batch(count: int, repeats: int) -> dict[str, Any]:
         for a, b in zip(one, many, strict=True)
         for k in KEYS
     )
-    pairs = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        alone()
-        middle = time.perf_counter()
-        together()
-        pairs.append((middle - begin, time.perf_counter() - middle))
+    found = beside(together, alone, repeats)
     return {
         "graphs": count,
-        "one_by_one_seconds": statistics.median(a for a, _ in pairs),
-        "batch_seconds": statistics.median(b for _, b in pairs),
-        "times_faster": statistics.median(a / b for a, b in pairs),
+        "one_by_one_seconds": found["reference_seconds"],
+        "batch_seconds": found["seconds"],
+        "times_faster": found["share"],
         "difference": difference,
     }
 

@@ -96,11 +96,6 @@ class Block(NamedTuple):
     overlaps: bool  # whether two nonzeros can meet in one edge
     flat: bool = False
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of all arrays in bytes."""
-        return sum(a.nbytes for a in self if isinstance(a, np.ndarray))
-
 
 def node_positions(adjacency: Adjacency, partition: int) -> tuple[int, int]:
     """Channels and positions of a partition."""

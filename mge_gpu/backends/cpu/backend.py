@@ -90,8 +90,12 @@ class CpuBackend:
 
     def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
         """Two-step walks from each node plus one, (R,) int64."""
-        indeg, outdeg = self.degrees(adjacency)
-        return local.path_counts(adjacency, nodes, indeg + outdeg, outdeg, directed)
+
+        def degree() -> np.ndarray:
+            indeg, outdeg = self.degrees(adjacency)
+            return outdeg if directed else indeg + outdeg
+
+        return local.path_counts(adjacency, nodes, directed, degree)
 
     def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Nodes within two directed steps of each node, itself included, (R,) int64."""

@@ -4,6 +4,8 @@ Where position does not matter (see `kinds`) whole channels are counted: one mar
 node. The other nodes are marked one by one, unless their channel is.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency
@@ -245,17 +247,20 @@ def owners(g: Adjacency, nodes: np.ndarray) -> np.ndarray:
 
 
 def path_counts(
-    g: Adjacency, nodes: np.ndarray, degree: np.ndarray, outdeg: np.ndarray, directed: bool
+    g: Adjacency, nodes: np.ndarray, directed: bool, degree: Callable[[], np.ndarray]
 ) -> np.ndarray:
-    """About the steps that the counts below take from each node, (R,) int64, at least 1."""
+    """About the steps that the counts below take from each node, (R,) int64, at least 1.
+
+    ``degree`` computes the degrees that count (out-degrees where ``directed``), for a graph without hubs.
+    """
     owner = owners(g, nodes)
     cost = np.empty(len(nodes), np.int64)
     parts = 4 * num_threads()
     cuts = balanced(np.ones(len(cost)), parts)
     kinds = arc_kinds(g)
     if not g.num_hubs and not kinds.whole.any():
-        ends = outdeg if directed else degree
-        run(lambda k: _plain_path_counts(g, owner, nodes, ends, directed, cost, cuts[k], cuts[k + 1]), parts)
+        steps = degree()
+        run(lambda k: _plain_path_counts(g, owner, nodes, steps, directed, cost, cuts[k], cuts[k + 1]), parts)
         return cost
 
     lone, ends = np.empty(g.num_nodes, np.int64), balanced(np.ones(g.num_nodes), parts)
