@@ -76,6 +76,15 @@ def masks_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return masks
 
 
+def pieces(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The values in flat pieces, so that what is computed of them takes little memory beside a huge weight.
+
+    >>> [len(part) for part in pieces(torch.zeros(3, 2))]
+    [6]
+    """
+    return tensor.reshape(-1).split(1 << 22)
+
+
 def check_weight(name: str, tensor: Tensor) -> None:
     """Raise MaskError if a weight holds NaN or Inf.
 
@@ -83,8 +92,8 @@ def check_weight(name: str, tensor: Tensor) -> None:
     Traceback (most recent call last):
     mge_gpu.errors.MaskError: fc.weight: 1 of 2 values are NaN or Inf; a weight must be finite
     """
-    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
-    if bad:
+    finite = sum(int(torch.isfinite(part).sum()) for part in pieces(tensor))
+    if bad := tensor.numel() - finite:
         raise MaskError(f"{name}: {bad} of {tensor.numel()} values are NaN or Inf; a weight must be finite")
 
 

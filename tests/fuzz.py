@@ -108,7 +108,9 @@ def run(networks: int, first_seed: int) -> tuple[Counter[str], list[tuple[str, s
             outcome = "fails"
             lines = str(error).strip().splitlines()
             what = f"{type(error).__name__}: {' '.join(lines)[:500]}"
-            failures.append((what, f"{case!r}\npad_input={pad_input} identity_skips={identity_skips}"))
+            network = f"{case!r}\npad_input={pad_input} identity_skips={identity_skips}"
+            failures.append((what, network))
+            print(f"--- {what}\n{network}\n", file=sys.stderr, flush=True)
         outcomes[outcome] += 1
         if sum(outcomes.values()) % 100 == 0:
             print(dict(outcomes), file=sys.stderr, flush=True)
@@ -126,7 +128,7 @@ def main() -> int:
     torch.set_num_threads(1)
     begin = time.perf_counter()
     outcomes, failures = run(args.networks, args.seed)
-    for what, network in failures[:20]:
+    for what, network in failures[:20]:  # once more, since much may have been logged in between
         print(f"--- {what}\n{network}\n")
     print(f"{sum(outcomes.values())} networks in {time.perf_counter() - begin:.0f} s")
     for outcome, count in outcomes.most_common():

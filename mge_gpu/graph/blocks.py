@@ -1,6 +1,6 @@
 """From weights to blocks: which nonzero weights meet which position pairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,13 @@ import torch
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu import compress
 from mge_gpu.errors import GraphError
+from mge_gpu.graph.compressed import edges_of_block
 from mge_gpu.graph.geometry import Contribution
 from mge_gpu.graph.positions import PositionMap, join
 from mge_gpu.tracing.program import Layer, Partition
 
 Nonzeros = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Placed = tuple[int, int, Block, PositionMap]  # source partition, target partition, block, position pairs
 Weight = Callable[[int], torch.Tensor | None]  # of a layer, by its index; None for identity skips
 
 
@@ -54,22 +56,39 @@ def group_contributions(parts: Sequence[Contribution]) -> list[Group]:
     return out
 
 
-def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> Nonzeros:
-    """(target channel, source channel, tap, |w|) of a contribution's nonzero weights, by target channel."""
+def _matrix(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> np.ndarray:
+    """(target channels, input channels of a group, taps) float32."""
     if weight is None:  # an identity skip: tap o of channel o
         matrix = np.eye(layer.weight_shape[0], dtype=np.float32)[:, None, :]
     else:
         matrix = layer.matrix(weight).to("cpu", torch.float32).contiguous().numpy()
-    channels = part.channels
-    group_in, group_out = matrix.shape[1], matrix.shape[0] // layer.groups
-    if len(channels.ptr) - 1 != group_in * layer.groups:
+    expected = matrix.shape[1] * layer.groups
+    if len(part.channels.ptr) - 1 != expected:
         raise GraphError(
-            f"layer {layer.name!r}: the weight reads {group_in * layer.groups} input channels, the route has "
-            f"{len(channels.ptr) - 1}"
+            f"layer {layer.name!r}: the weight reads {expected} input channels, the route has "
+            f"{len(part.channels.ptr) - 1}"
         )
+    return matrix
+
+
+def _count_taps(part: Contribution, layer: Layer, matrix: np.ndarray) -> np.ndarray:
+    """(taps,) int64: nonzeros of each tap, before those of one source channel are added up."""
+    channels = part.channels
+    count = np.zeros(part.positions.taps, np.int64)
+    group_in, group_out = matrix.shape[1], matrix.shape[0] // layer.groups
+    compress.count_taps(
+        matrix, channels.ptr, channels.position_set, part.key, part.keys, group_in, group_out, count
+    )
+    return count
+
+
+def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> Nonzeros:
+    """(target channel, source channel, tap, |w|) of a contribution's nonzero weights, by target channel."""
+    matrix, channels = _matrix(part, layer, weight), part.channels
+    group_in, group_out = matrix.shape[1], matrix.shape[0] // layer.groups
     if not channels.injective and len(channels.sets) == 1 and len(part.channel_shift) == 1:
         return _mixed(part, matrix, layer.groups)
-    total = compress.count_nonzeros(matrix, np.diff(channels.ptr), part.key, group_in, group_out)
+    total = int(_count_taps(part, layer, matrix).sum())
     target, source, tap = (np.empty(total, np.int32) for _ in range(3))
     value = np.empty(total, np.float32)
     compress.expand_nonzeros(
@@ -156,6 +175,42 @@ def build_block(
         positions.by_target.repeats,
         flat,
     )
+
+
+def count_edges(
+    group: Group, partitions: Sequence[Partition], layers: Sequence[Layer], weight: Weight
+) -> int:
+    """Edges of a group's block; the block is only made where several of its nonzeros may lead to one edge."""
+    plain = all(p.channels.injective and len(p.channel_shift) == 1 for p in group.members)
+    if group.positions.by_target.repeats or not plain:
+        return edges_of_block(build_block(group, partitions, layers, weight), group.positions)
+    counts = [
+        _count_taps(p, layers[p.layer], _matrix(p, layers[p.layer], weight(p.layer))) for p in group.members
+    ]
+    return int((np.concatenate(counts) * np.diff(group.positions.ptr)).sum())
+
+
+class LazyBlocks:
+    """Blocks that are made from the weights, one at a time, whenever they are iterated over."""
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        partitions: Sequence[Partition],
+        layers: Sequence[Layer],
+        weight: Weight,
+    ) -> None:
+        self.groups, self.partitions, self.layers, self.weight = groups, partitions, layers, weight
+
+    def __iter__(self) -> Iterator[Placed]:
+        for group in self.groups:
+            block = build_block(group, self.partitions, self.layers, self.weight)
+            yield group.source, group.target, block, group.positions
+            del block  # before the next one is made: it may be a gigabyte
+
+    def count_edges(self) -> int:
+        """Edges of all blocks, exactly."""
+        return sum(count_edges(g, self.partitions, self.layers, self.weight) for g in self.groups)
 
 
 def block_positions(block: Block, source: Partition) -> PositionMap:

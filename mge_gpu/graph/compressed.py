@@ -14,6 +14,9 @@ from mge_gpu.tracing.program import Partition
 SHARED = 2
 """Nodes that see the very same neighbours, on average, for their list to be worked on once for all."""
 
+PIECE = 1 << 22
+"""Nonzero weights that are counted at a time."""
+
 
 class Side(NamedTuple):
     """A partition as a block sees it."""
@@ -110,7 +113,10 @@ def _distinct(ptr: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def edges_of_block(block: Block, positions: PositionMap) -> int:
     """Edges of one block, exactly: those that several nonzeros lead to count once."""
     if not block.overlaps:
-        return int(block.pair_count @ np.bincount(block.tap, minlength=len(block.pair_count)))
+        times = np.zeros(len(block.pair_count), np.int64)
+        for at in range(0, len(block.tap), PIECE):  # a whole one would take as much memory again
+            times += np.bincount(block.tap[at : at + PIECE], minlength=len(times))
+        return int((block.pair_count * times).sum())
     classes, tap = positions.by_target, block.tap
     key = block.target_channel.astype(np.int64) << 32 | block.source_channel
     if (key[1:] < key[:-1]).any():

@@ -1,6 +1,6 @@
 """`encode`: from a model (or a traced program) and masks to a graph."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -8,11 +8,11 @@ from torch import nn
 
 from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import GraphError
-from mge_gpu.graph.blocks import Group, Weight, build_block, group_contributions
+from mge_gpu.graph.blocks import Group, LazyBlocks, Placed, Weight, build_block, group_contributions
 from mge_gpu.graph.geometry import contributions
-from mge_gpu.graph.multipartite import MultipartiteGraph, Placed
+from mge_gpu.graph.multipartite import MultipartiteGraph
 from mge_gpu.graph.rolled import rolled_program
-from mge_gpu.masks import check_masks, check_weight
+from mge_gpu.masks import check_masks, check_weight, pieces
 from mge_gpu.tracing import Program, trace
 
 ENCODINGS = ("mge", "rolled", "rolled-channel")
@@ -100,10 +100,10 @@ def _groups(program: Program) -> list[Group]:
     return known
 
 
-def _blocks(program: Program, read: Weight) -> list[Placed] | Callable[[], Iterator[Placed]]:
-    """All blocks; or, where they would take gigabytes, a function that makes one at a time from the weights.
+def _blocks(program: Program, read: Weight) -> list[Placed] | LazyBlocks:
+    """All blocks; or, where they would take gigabytes, what makes one at a time from the weights.
 
-    Such a function works on the weights as they were: it raises GraphError where they have changed.
+    That works on the weights as they were: it raises GraphError where they have changed.
     """
     groups = _groups(program)
     sums = run(lambda k: _checked_sum(read(k)), len(program.layers))
@@ -115,26 +115,27 @@ def _blocks(program: Program, read: Weight) -> list[Placed] | Callable[[], Itera
     if sum(count for count, _ in sums) <= SNAPSHOT:
         return run(lambda k: make(groups[k]), len(groups))
 
-    def one_by_one() -> Iterator[Placed]:
-        for group in groups:
-            for part in group.members:
-                layer = program.layers[part.layer]
-                if _checked_sum(read(part.layer)) != sums[part.layer]:
-                    raise GraphError(
-                        f"the weight of layer {layer.name!r} has changed since the graph was encoded; "
-                        "encode again"
-                    )
-            yield make(group)
+    def unchanged(index: int) -> torch.Tensor | None:
+        weight = read(index)
+        if _checked_sum(weight) != sums[index]:
+            raise GraphError(
+                f"the weight of layer {program.layers[index].name!r} has changed since the graph was "
+                "encoded; encode again"
+            )
+        return weight
 
-    return one_by_one
+    return LazyBlocks(groups, program.partitions, program.layers, unchanged)
 
 
 def _checked_sum(weight: torch.Tensor | None) -> tuple[int, int]:
     """(nonzeros, sum of bit patterns) of a weight: it changes when the weight does."""
     if weight is None:
         return 0, 0
-    bits = weight.to(torch.float32).contiguous().view(torch.int32)
-    return int(torch.count_nonzero(weight)), int(bits.sum(dtype=torch.int64))
+    nonzeros = total = 0
+    for part in pieces(weight):
+        nonzeros += int(torch.count_nonzero(part))
+        total += int(part.to(torch.float32).contiguous().view(torch.int32).sum(dtype=torch.int64))
+    return nonzeros, total
 
 
 def masked_weight(program: Program, masks: Mapping[str, torch.Tensor], index: int) -> torch.Tensor | None:

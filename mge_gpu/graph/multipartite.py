@@ -1,6 +1,6 @@
 """`MultipartiteGraph`: the encoding of a network, held as blocks and a compressed adjacency."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -10,8 +10,8 @@ import torch
 from mge_gpu.backends import Backend, get_backend
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
+from mge_gpu.graph.blocks import LazyBlocks, Placed
 from mge_gpu.graph.compressed import build_adjacency, edges_of_block
-from mge_gpu.graph.positions import PositionMap
 from mge_gpu.tracing.program import MAX_NODES, Partition
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import networkx
     import scipy.sparse
 
-Placed = tuple[int, int, Block, PositionMap]
 Edges = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -30,7 +29,7 @@ class MultipartiteGraph:
 
     Args:
         partitions: the node sets.
-        blocks: (source, target, block, position pairs) of each block, or a function that makes them.
+        blocks: (source, target, block, position pairs) of each block, or what makes them one at a time.
         input_partitions, output_partitions: indices into ``partitions``.
         info: what the graph was made from (model, input shape, encoding).
         device: where it computes.
@@ -45,7 +44,7 @@ class MultipartiteGraph:
     def __init__(
         self,
         partitions: Sequence[Partition],
-        blocks: Sequence[Placed] | Callable[[], Iterable[Placed]],
+        blocks: Sequence[Placed] | LazyBlocks,
         input_partitions: Sequence[int],
         output_partitions: Sequence[int],
         info: Mapping[str, Any] | None = None,
@@ -55,7 +54,7 @@ class MultipartiteGraph:
         self.num_nodes = sum(p.size for p in self.partitions)
         if self.num_nodes > MAX_NODES:
             raise GraphError(f"got {self.num_nodes:,} nodes, at most {MAX_NODES:,} fit 32-bit node ids")
-        self._make = blocks
+        self._given = blocks
         self.input_partitions = tuple(input_partitions)
         self.output_partitions = tuple(output_partitions)
         self.info = dict(info or {})
@@ -68,13 +67,11 @@ class MultipartiteGraph:
 
     def iterate_blocks(self) -> Iterable[Placed]:
         """(source, target, block, position pairs) of each block, made one at a time where they are many."""
-        if "_placed" in self.__dict__:
-            return self._placed
-        return self._make() if callable(self._make) else self._make
+        return self.__dict__.get("_placed", self._given)
 
     @cached_property
     def _placed(self) -> tuple[Placed, ...]:
-        return tuple(self._make() if callable(self._make) else self._make)
+        return tuple(self._given)
 
     @property
     def blocks(self) -> tuple[tuple[int, int, Block], ...]:
@@ -89,7 +86,10 @@ class MultipartiteGraph:
     @cached_property
     def num_edges(self) -> int:
         """Number of edges, E: exact, in O(nonzero weights)."""
-        return sum(edges_of_block(*b[2:]) for b in self.iterate_blocks())
+        blocks = self.iterate_blocks()
+        if isinstance(blocks, LazyBlocks):
+            return blocks.count_edges()
+        return sum(edges_of_block(block, positions) for _, _, block, positions in blocks)
 
     def in_partitions(self, indices: Sequence[int]) -> np.ndarray:
         """Boolean mask (N,) of the nodes of some partitions."""

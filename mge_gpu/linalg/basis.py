@@ -44,9 +44,9 @@ class Basis:
         self.vectors[self.size : self.size + len(x)] = x
         self.size += len(x)
 
-    def last(self, count: int) -> Vectors:  # (count, length)
-        """A double precision copy of the vectors appended last."""
-        return self.vectors[self.size - count : self.size].astype(np.float64)
+    def last(self, count: int) -> NDArray[np.floating]:  # (count, length)
+        """A view of the vectors appended last, as they are stored."""
+        return self.vectors[self.size - count : self.size]
 
     def rotate(self, combination: Vectors) -> None:  # (size, kept)
         """Replace the basis by the given combinations of its vectors, in place."""
@@ -85,7 +85,7 @@ def orthonormalise(
     used = 0
     for column in range(b):
         row = x[column]
-        for _ in range(2):
+        for _ in range(2 * (used > 0)):
             found = kernels.dots(q[:used], row)
             for f, other in zip(found, q[:used], strict=True):
                 row -= f * other

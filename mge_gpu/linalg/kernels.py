@@ -51,9 +51,9 @@ def _subtract(
                 out[i] += total
 
 
-def _ranges(n: int) -> np.ndarray:
+def _ranges(n: int) -> list[int]:
     parts = num_threads() if n > SERIAL else 1
-    return np.linspace(0, n, parts + 1).astype(np.int64)
+    return [n * k // parts for k in range(parts + 1)]
 
 
 def dots(rows: np.ndarray, x: np.ndarray) -> np.ndarray:

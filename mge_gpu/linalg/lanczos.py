@@ -7,16 +7,18 @@ of k vectors sees k copies of an eigenvalue, a single vector sees one), and a me
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.errors import MetricError
 from mge_gpu.linalg import kernels
 from mge_gpu.linalg.basis import Basis, Vectors, orthonormalise
 
-Apply = Callable[[Vectors], Vectors]  # (b, n) float64 -> (b, n), one vector a row
+Apply = Callable[[Any], Any]  # (b, n) of the basis' dtype -> (b, n), one vector a row
 
 SEMIORTHOGONAL = 1e-5
 """Estimated cosine between basis vectors at which they are made orthogonal again (see `_Lanczos.step`)."""
@@ -69,7 +71,8 @@ def extreme_eigenvalues(
     unlikely (1 in 1,000) to miss one (Kuczyński and Woźniakowski, SIAM J. Matrix Anal. Appl. 13, 1992).
 
     Args:
-        apply: the operator on a block of vectors, (b, n) float64 -> (b, n), one vector a row.
+        apply: the operator on a block of vectors, (b, n) -> (b, n), one vector a row, which it must leave as
+            they are. They have the dtype of the basis; the images may have either.
         n: dimension.
         k: how many eigenvalues; fewer come back where n < k.
         which: "LM" largest absolute value, "LA" largest.
@@ -202,7 +205,7 @@ class _Lanczos:
                     return False
                 self.step()
                 if self.solved and np.any(
-                    np.abs(self.values) > found * (1 + 10 * tol) + self.rounding()
+                    np.abs(self.values) > found * (1 + tol) + self.rounding()
                 ):  # a copy pushes the others down
                     if not self.exhausted and not self.accurate(tol):
                         self.make_room()
@@ -227,7 +230,7 @@ class _Lanczos:
         self.basis.append(self.next)
         block = self.basis.last(b)  # as it is stored, so that the projection is that of the basis
         image = np.array(self.apply(block), np.float64)
-        if image.shape != block.shape or not np.isfinite(image).all():
+        if image.shape != block.shape or not all(np.isfinite(kernels.norm(row)) for row in image):
             raise MetricError(
                 f"the operator returned NaN, Inf or another shape: {image.shape} for an input of "
                 f"{block.shape}; expected finite values of the same shape"
@@ -270,7 +273,7 @@ class _Lanczos:
         now[: min(len(self.loss), size - 1)] = self.loss[: size - 1]
         last[: min(len(self.loss_before), size - 2)] = self.loss_before[: size - 2]
         alpha, beta = self.projected[-1, -1], self.projected[-2, -1]
-        grown = self.projected @ now - alpha * now - beta * last
+        grown = (self.projected * now).sum(1) - alpha * now - beta * last
         scale = float(np.abs(self.projected).max())
         grown = (np.abs(grown) + eps * scale) / max(length, eps * scale, np.finfo(np.float64).tiny)
         grown[-2:] = eps
@@ -282,7 +285,7 @@ class _Lanczos:
 
     def _solve(self) -> None:
         b = self.coupling.shape[1]
-        theta, vectors = np.linalg.eigh(self.projected)
+        theta, vectors = _eigh(self.projected)
         self.order = np.argsort(-(np.abs(theta) if self.which == "LM" else theta), kind="stable")
         self.ritz = vectors[:, self.order]
         theta = theta[self.order]
@@ -318,6 +321,15 @@ class _Lanczos:
         self.projected = np.diag(self.theta[:kept])
 
 
+def _eigh(matrix: Vectors) -> tuple[Vectors, Vectors]:
+    """Eigenvalues and eigenvectors of a small symmetric matrix, on one core.
+
+    NumPy's BLAS would leave a thread spinning on every core, beside the products that follow.
+    """
+    theta, vectors = run_serial(lambda _: torch.linalg.eigh(torch.from_numpy(matrix)), 1)[0]
+    return theta.numpy(), vectors.numpy()
+
+
 def _products_to_see(values: Vectors, tol: float, n: int) -> int:
     """Products after which a random vector has shown a copy of a value, or the copy makes no difference.
 
@@ -328,7 +340,7 @@ def _products_to_see(values: Vectors, tol: float, n: int) -> int:
     if largest == 0:
         return 0
     delta = 1 - values[-1] / np.maximum(values, largest * np.finfo(np.float64).eps)
-    delta = delta[delta > 10 * tol]
+    delta = delta[delta > tol]
     if len(delta) == 0:
         return 0
     return int(np.ceil(1 + np.log(1.65 * np.sqrt(n) / 1e-3) / np.sqrt(2 * delta.min())))

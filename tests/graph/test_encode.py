@@ -243,6 +243,18 @@ def test_large_graphs_read_their_weights_block_by_block(monkeypatch: pytest.Monk
         late.coo()
 
 
+@settings(max_examples=60)
+@given(cases(), st.booleans())
+def test_edges_are_counted_without_blocks(case: Case, pad_input: bool) -> None:
+    """Where blocks are made one at a time, the number of edges comes from the weights alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["mge_gpu.graph.encode"], "SNAPSHOT", -1)
+        graph = mge_gpu.encode(case.module(), case.input_shape, pad_input=pad_input)
+    counted = graph.num_edges
+    assert "_placed" not in graph.__dict__
+    assert counted == len(graph.coo()[0])
+
+
 def test_equal_lists_are_kept_once_and_shared() -> None:
     """The channels of a dense layer have one neighbour list; the pixels of a pool's cell share theirs."""
     model = nn.Sequential(nn.Conv2d(2, 8, 1), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1))

@@ -10,24 +10,27 @@ jit: Callable[..., Any] = numba.njit(nogil=True, cache=True)
 
 
 @jit
-def count_nonzeros(
-    matrix: np.ndarray, segment_count: np.ndarray, key: np.ndarray, group_in: int, group_out: int
-) -> int:
-    """Entries that `expand_nonzeros` will write."""
+def count_taps(
+    matrix: np.ndarray,
+    segment_ptr: np.ndarray,
+    segment_set: np.ndarray,
+    key: np.ndarray,
+    keys: int,
+    group_in: int,
+    group_out: int,
+    count: np.ndarray,
+) -> None:
+    """Add to ``count`` how many entries of each tap `expand_nonzeros` will write."""
     n_out, n_in, taps = matrix.shape
-    shifts = np.zeros(taps, np.int64)
-    for t in range(taps):
-        for d in range(key.shape[1]):
-            if key[t, d] >= 0:
-                shifts[t] += 1
-    total = 0
     for o in range(n_out):
         first = (o // group_out) * group_in
         for i in range(n_in):
             for t in range(taps):
                 if matrix[o, i, t] != 0:
-                    total += segment_count[first + i] * shifts[t]
-    return total
+                    for s in range(segment_ptr[first + i], segment_ptr[first + i + 1]):
+                        for d in range(key.shape[1]):
+                            if key[t, d] >= 0:
+                                count[segment_set[s] * keys + key[t, d]] += 1
 
 
 @jit
