@@ -14,6 +14,9 @@ SAMPLE = 2_000_000_000
 TARGET = 0.005
 """Relative standard error at which an estimate ends."""
 
+LIMIT = 0.009
+"""Relative standard error for which an estimate may take as many walks as an exact count, `BUDGET`."""
+
 SURE = 0.25
 """Share of ``SAMPLE`` that goes to counting the cheapest nodes, all of them: what they count varies most."""
 
@@ -65,7 +68,7 @@ def estimate(
     budget = SAMPLE - int(cost[surely].sum())
 
     def draw(strata: float) -> _Round:
-        number = int(np.clip(strata, STRATA, 100_000))
+        number = int(np.clip(strata, STRATA, 1_000_000))
         place = (np.arange(number)[:, None] + generator.random((number, 2))) / number
         picks = np.searchsorted(np.cumsum(share), place.ravel(), side="right")
         picks = np.minimum(picks, len(rest) - 1)  # the shares may add up to a little less than one
@@ -79,13 +82,18 @@ def estimate(
 
     rounds = [draw(budget / 4 / typical)]
     first = rounds[0]
-    wanted = TARGET * abs(base + known + first.mean)
-    if first.variance > wanted**2:
-        # a little more than the variance of the first round asks for, which is itself an estimate
-        need = first.strata * (1.3 * first.variance / max(wanted**2, 1e-300) - 1)
+    total = abs(base + known + first.mean)
+
+    def further(precision: float) -> float:
+        """Strata for that relative error, and a few more: the variance is itself an estimate."""
+        return first.strata * (1.3 * first.variance / max((precision * total) ** 2, 1e-300) - 1)
+
+    if first.variance > (TARGET * total) ** 2:
         afford = (budget - first.walks) / typical
-        if afford >= STRATA:
-            rounds.append(draw(min(need, afford)))
+        beyond = (BUDGET - int(cost[surely].sum()) - first.walks) / typical
+        strata = min(further(TARGET), max(afford, min(further(LIMIT), beyond)))
+        if strata >= STRATA:
+            rounds.append(draw(strata))
     weights = [r.strata / sum(r.strata for r in rounds) for r in rounds]
     value = sum(w * r.mean for w, r in zip(weights, rounds, strict=True))
     variance = sum(w**2 * r.variance for w, r in zip(weights, rounds, strict=True))

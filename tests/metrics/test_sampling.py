@@ -95,6 +95,10 @@ def test_it_ends_when_it_is_precise_enough_and_within_its_budget(monkeypatch: py
         return value[nodes]
 
     monkeypatch.setattr(sampling, "SAMPLE", int(cost.sum()) // 4)
+    found, error = sampling.estimate(count, np.arange(len(value)), times, cost, 0)
+    assert sampling.SAMPLE < sum(walks) and error < 0.01 * found, "beyond its sample where it is not precise"
+    walks.clear()
+    monkeypatch.setattr(sampling, "BUDGET", sampling.SAMPLE)
     _, error = sampling.estimate(count, np.arange(len(value)), times, cost, 0)
     assert sum(walks) <= 1.1 * sampling.SAMPLE
     used, walks[:] = sum(walks), []

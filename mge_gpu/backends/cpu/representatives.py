@@ -149,7 +149,7 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
     whole = arc_kinds(g).whole
     irregular = _irregular(g, whole)
     empty = [np.zeros(0, np.int64)]
-    reach = _reach(g, irregular)
+    reach = _reach(g, irregular, whole)
     nodes, counts = [], []
     for p in range(len(g.divisor)):
         channels, positions = node_positions(g, p)
@@ -172,7 +172,7 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
     return Representatives(np.concatenate(nodes or empty), np.concatenate(counts or empty))
 
 
-def _reach(g: Adjacency, irregular: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _reach(g: Adjacency, irregular: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions that each class of each arc reaches: (first row of each arc, row pointers, positions)."""
     start = np.zeros(len(g.arc_other) + 1, np.int64)
     start[1:] = np.cumsum(g.arc_classes)
@@ -180,7 +180,7 @@ def _reach(g: Adjacency, irregular: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     for p in range(len(g.divisor)):
         channels, positions = node_positions(g, p)
         for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
-            if irregular[p]:
+            if irregular[p] or whole[arc]:  # not looked at
                 lengths.append(np.zeros(g.arc_classes[arc], np.int64))
                 continue
             classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
