@@ -30,6 +30,26 @@ def forest_csr(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 @jit
+def undirected_csr(n: int, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Undirected CSR of a list of edges on n nodes."""
+    ptr = np.zeros(n + 1, np.int64)
+    for k in range(len(source)):
+        ptr[source[k] + 1] += 1
+        ptr[target[k] + 1] += 1
+    for v in range(n):
+        ptr[v + 1] += ptr[v]
+    fill = ptr[:-1].copy()
+    idx = np.empty(ptr[n], np.int32)
+    for k in range(len(source)):
+        u, v = source[k], target[k]
+        idx[fill[u]] = v
+        fill[u] += 1
+        idx[fill[v]] = u
+        fill[v] += 1
+    return ptr, idx
+
+
+@jit
 def low_points(ptr: np.ndarray, idx: np.ndarray) -> tuple[int, int]:
     """(bridges, articulation points) of a simple undirected graph in CSR, by Tarjan's low points."""
     n = len(ptr) - 1

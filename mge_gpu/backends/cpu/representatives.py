@@ -172,7 +172,9 @@ def representatives(g: Adjacency, outward: bool) -> Representatives:
     return Representatives(np.concatenate(nodes or empty), np.concatenate(counts or empty))
 
 
-def _reach(g: Adjacency, irregular: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _reach(
+    g: Adjacency, irregular: np.ndarray, whole: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions that each class of each arc reaches: (first row of each arc, row pointers, positions)."""
     start = np.zeros(len(g.arc_other) + 1, np.int64)
     start[1:] = np.cumsum(g.arc_classes)

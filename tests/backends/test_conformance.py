@@ -1,8 +1,9 @@
-"""Each primitive of the CPU backend against SciPy and igraph, on one thread and on two."""
+"""Each primitive of each backend against SciPy and igraph; the CUDA kernels run on the host."""
 
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,20 +17,28 @@ import mge_gpu
 from mge_gpu.backends import Backend, Block, get_backend
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cpu.cliques import clique_partitions
+from mge_gpu.backends.cuda import CudaBackend
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
 from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
+from tests.kernels.host_runtime import COMPILER, KERNELS, HostRuntime
+from tests.kernels.test_compile import kernels
 from tests.oracles.networks import Case
 from tests.oracles.strategies import cases
 
-CPU = CpuBackend()
 EXAMPLES = 30
 
 
-@pytest.fixture(params=[1, 2], autouse=True)
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setenv("NUMBA_NUM_THREADS", str(request.param))
-    return int(request.param)
+@pytest.fixture(params=["cpu-1", "cpu-2", "kernels-1", "kernels-3"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The CPU backend on so many threads; or the CUDA kernels compiled by g++, with blocks of so many."""
+    kind, threads = request.param.split("-")
+    if kind == "kernels":
+        if COMPILER is None:
+            pytest.skip("no C++ compiler: the CUDA kernels are not run here")
+        return CudaBackend(HostRuntime(int(threads)))
+    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+    return CpuBackend()
 
 
 def dense_net() -> MultipartiteGraph:
@@ -121,21 +130,21 @@ def symmetric(graph: MultipartiteGraph) -> sp.csr_array:
     return both
 
 
-def test_degrees_and_edges() -> None:
+def test_degrees_and_edges(backend: Any) -> None:
     def check(graph: MultipartiteGraph) -> None:
         source, target, weight = edges_of(graph)
-        indeg, outdeg = CPU.degrees(graph.adjacency)
+        indeg, outdeg = backend.degrees(graph.adjacency)
         assert indeg.dtype == outdeg.dtype == np.int64
         assert indeg.tolist() == np.bincount(target, minlength=graph.num_nodes).tolist()
         assert outdeg.tolist() == np.bincount(source, minlength=graph.num_nodes).tolist()
         assert graph.num_edges == len(source) == len(np.unique(source * graph.num_nodes + target))
         blocks = [b for _, _, b in graph.blocks]
-        assert CPU.total_weight(blocks) == pytest.approx(weight.sum(dtype=np.float64), rel=1e-6)
+        assert backend.total_weight(blocks) == pytest.approx(weight.sum(dtype=np.float64), rel=1e-6)
 
     on_networks(check)
 
 
-def test_operator() -> None:
+def test_operator(backend: Any) -> None:
     """Each block applied forwards, backwards, or both, in any combination."""
     generator = np.random.default_rng(0)
 
@@ -147,21 +156,21 @@ def test_operator() -> None:
         x = generator.standard_normal(graph.num_nodes)
         expected = np.zeros(graph.num_nodes)
         for (s, t, block), w in zip(graph.blocks, way, strict=True):
-            matrix = _matrix(graph, block)
+            matrix = _matrix(backend, graph, block)
             u, v = matrix.nonzero()
             assert graph.in_partitions([s])[u].all() and graph.in_partitions([t])[v].all()
             expected += (w & 1) * (matrix.T @ x) + (w & 2) / 2 * (matrix @ x)
-        np.testing.assert_allclose(CPU.operator(forward, backward)(x), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(backend.operator(forward, backward)(x), expected, rtol=1e-5, atol=1e-6)
 
     on_networks(check)
 
 
-def _matrix(graph: MultipartiteGraph, block: Block) -> sp.csr_array:
-    u, v, weight = CPU.coo([block])
+def _matrix(backend: Any, graph: MultipartiteGraph, block: Block) -> sp.csr_array:
+    u, v, weight = backend.coo([block])
     return sp.csr_array((weight.astype(np.float64), (u, v)), shape=(graph.num_nodes, graph.num_nodes))
 
 
-def test_hubs_are_those_of_nodes() -> None:
+def test_hubs_are_those_of_nodes(backend: Any) -> None:
     """Each hub's neighbours lie in the partition at the other end; numbers that no node has lead nowhere."""
 
     class Sums(nn.Module):
@@ -185,29 +194,29 @@ def test_hubs_are_those_of_nodes() -> None:
     strided = mge_gpu.encode(Sums(), (2, 7, 4), pad_input=False)
     assert (strided.adjacency.hub_list < 0).any()
     check(strided)
-    assert CPU.neighbour_sums(strided.adjacency, np.ones(63, np.int64)).sum() == strided.num_edges
+    assert backend.neighbour_sums(strided.adjacency, np.ones(63, np.int64)).sum() == strided.num_edges
 
 
-def test_neighbour_sums() -> None:
+def test_neighbour_sums(backend: Any) -> None:
     generator = np.random.default_rng(0)
 
     def check(graph: MultipartiteGraph) -> None:
         whole = generator.integers(-(2**40), 2**40, graph.num_nodes)
-        found = CPU.neighbour_sums(graph.adjacency, whole)
+        found = backend.neighbour_sums(graph.adjacency, whole)
         assert found.dtype == np.int64 and found.tolist() == (directed(graph) @ whole).tolist()
         real = generator.standard_normal(graph.num_nodes)
         np.testing.assert_allclose(
-            CPU.neighbour_sums(graph.adjacency, real), directed(graph) @ real, atol=1e-12
+            backend.neighbour_sums(graph.adjacency, real), directed(graph) @ real, atol=1e-12
         )
 
     on_networks(check)
 
 
-def test_components_and_parents() -> None:
+def test_components_and_parents(backend: Any) -> None:
     def check(graph: MultipartiteGraph) -> None:
         near = symmetric(graph)
         expected, label = connected_components(near, directed=False)
-        count, parent = CPU.components(graph.adjacency)
+        count, parent = backend.components(graph.adjacency)
         assert count == expected == int((parent == -1).sum())
         child = np.flatnonzero(parent >= 0)
         assert len(np.unique(label[parent == -1])) == count
@@ -234,31 +243,31 @@ def _levels(parent: np.ndarray) -> np.ndarray:
     raise AssertionError("the parents hold a cycle")
 
 
-def test_coreness() -> None:
+def test_coreness(backend: Any) -> None:
     def check(graph: MultipartiteGraph) -> None:
-        assert CPU.coreness(graph.adjacency).tolist() == undirected(graph).coreness()
+        assert backend.coreness(graph.adjacency).tolist() == undirected(graph).coreness()
 
     on_networks(check)
 
 
-def test_bridges_and_articulation_points() -> None:
+def test_bridges_and_articulation_points(backend: Any) -> None:
     def check(graph: MultipartiteGraph) -> None:
-        _, parent = CPU.components(graph.adjacency)
+        _, parent = backend.components(graph.adjacency)
         plain = undirected(graph)
         expected = len(plain.bridges()), len(plain.articulation_points())
-        assert CPU.cut_counts(graph.adjacency, parent) == expected
+        assert backend.cut_counts(graph.adjacency, parent) == expected
 
     on_networks(check)
 
 
-def test_path_counts() -> None:
+def test_path_counts(backend: Any) -> None:
     """Two-step walks; about as many where nodes that share their neighbours are walked once."""
 
     def check(graph: MultipartiteGraph) -> None:
         every = np.arange(graph.num_nodes)
         for one_way, matrix in ((True, directed(graph)), (False, symmetric(graph))):
             expected = 1 + matrix @ (matrix @ np.ones(graph.num_nodes, np.int64))
-            found = CPU.path_counts(graph.adjacency, every, one_way)
+            found = backend.path_counts(graph.adjacency, every, one_way)
             if graph.adjacency.num_hubs:
                 assert (found >= 1).all() and (found[expected > 1] > 1).all()
             else:
@@ -267,9 +276,9 @@ def test_path_counts() -> None:
     on_networks(check)
 
 
-def test_two_hop_sizes_of_every_node() -> None:
+def test_two_hop_sizes_of_every_node(backend: Any) -> None:
     def check(graph: MultipartiteGraph) -> None:
-        found = two_hop_sizes(graph, np.arange(graph.num_nodes))
+        found = two_hop_sizes(backend, graph, np.arange(graph.num_nodes))
         source, target, _ = edges_of(graph)
         plain = graph.to_igraph()
         assert found.tolist() == plain.neighborhood_size(order=2, mode="out")
@@ -277,18 +286,18 @@ def test_two_hop_sizes_of_every_node() -> None:
     on_networks(check)
 
 
-def two_hop_sizes(graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
-    return CPU.two_hop_sizes(graph.adjacency, nodes, CPU.path_counts(graph.adjacency, nodes, True))
+def two_hop_sizes(backend: Any, graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
+    return backend.two_hop_sizes(graph.adjacency, nodes, backend.path_counts(graph.adjacency, nodes, True))
 
 
-def local_counts(graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
+def local_counts(backend: Any, graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
     """(R, 4): the wedge counts and the clique count."""
-    cost = CPU.path_counts(graph.adjacency, nodes, False)
-    wedges = CPU.wedge_counts(graph.adjacency, nodes, cost)
-    return np.column_stack([wedges, CPU.clique_counts(graph.adjacency, nodes, cost)])
+    cost = backend.path_counts(graph.adjacency, nodes, False)
+    wedges = backend.wedge_counts(graph.adjacency, nodes, cost)
+    return np.column_stack([wedges, backend.clique_counts(graph.adjacency, nodes, cost)])
 
 
-def test_squares_triangles_and_cliques_at_every_node() -> None:
+def test_squares_triangles_and_cliques_at_every_node(backend: Any) -> None:
     def check(graph: MultipartiteGraph) -> None:
         near = symmetric(graph).toarray()
         common = (near.astype(np.float64) @ near).astype(np.int64)  # integer products are slow
@@ -298,38 +307,40 @@ def test_squares_triangles_and_cliques_at_every_node() -> None:
         expected = [pairs.sum(1), on_edges.sum(1), (on_edges * (on_edges - 1) // 2).sum(1)]
         cliques = Counter(v for four in undirected(graph).cliques(4, 4) for v in four)
         expected.append(np.array([6 * cliques[v] for v in range(graph.num_nodes)]))
-        found = local_counts(graph, np.arange(graph.num_nodes))
+        found = local_counts(backend, graph, np.arange(graph.num_nodes))
         assert found.tolist() == np.column_stack(expected).tolist()
         assert clique_partitions(graph.adjacency).any() or not cliques
 
     on_networks(check)
 
 
-def test_some_nodes_in_any_order() -> None:
+def test_some_nodes_in_any_order(backend: Any) -> None:
     """Counts do not depend on which nodes are asked for together."""
     graph = dense_net()
-    every = local_counts(graph, np.arange(graph.num_nodes)), two_hop_sizes(graph, np.arange(graph.num_nodes))
+    nodes = np.arange(graph.num_nodes)
+    every = local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
     some = np.random.default_rng(0).permutation(graph.num_nodes)[:37]
-    assert (local_counts(graph, some) == every[0][some]).all()
-    assert (two_hop_sizes(graph, some) == every[1][some]).all()
+    assert (local_counts(backend, graph, some) == every[0][some]).all()
+    assert (two_hop_sizes(backend, graph, some) == every[1][some]).all()
     none = some[:0]
-    assert local_counts(graph, none).shape == (0, 4) and two_hop_sizes(graph, none).shape == (0,)
+    assert local_counts(backend, graph, none).shape == (0, 4)
+    assert two_hop_sizes(backend, graph, none).shape == (0,)
 
 
-def test_representatives_stand_for_all_nodes() -> None:
+def test_representatives_stand_for_all_nodes(backend: Any) -> None:
     """Multiplicities add up to N, and weigh the local counts as all nodes together have them."""
 
     def check(graph: MultipartiteGraph) -> None:
         every = np.arange(graph.num_nodes)
         for one_way in (True, False):
-            node, times = CPU.representatives(graph.adjacency, one_way)
+            node, times = backend.representatives(graph.adjacency, one_way)
             assert times.sum() == graph.num_nodes and (times > 0).all()
             assert len(np.unique(node)) == len(node) and (len(node) == 0 or 0 <= node.min())
             count: Callable[[np.ndarray], np.ndarray]
             count = (
-                (lambda v: two_hop_sizes(graph, v)[:, None])
+                (lambda v: two_hop_sizes(backend, graph, v)[:, None])
                 if one_way
-                else (lambda v: local_counts(graph, v))
+                else (lambda v: local_counts(backend, graph, v))
             )
             whole = Counter(map(tuple, np.column_stack([count(every), partition_of(graph, every)]).tolist()))
             weighed: Counter[tuple[int, ...]] = Counter()
@@ -346,19 +357,40 @@ def partition_of(graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:
     return np.searchsorted([p.offset for p in graph.partitions], nodes, side="right") - 1
 
 
-def test_representatives_are_few_where_positions_repeat() -> None:
+def test_representatives_are_few_where_positions_repeat(backend: Any) -> None:
     """Two 3 x 3 convolutions on a 40 x 40 map: classes grow with the border, not with the map."""
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1))
     sizes = []
     for n in (20, 40):
         graph = mge_gpu.encode(model, (1, n, n), pad_input=False)
-        sizes.append([len(CPU.representatives(graph.adjacency, way)[0]) for way in (True, False)])
+        sizes.append([len(backend.representatives(graph.adjacency, way)[0]) for way in (True, False)])
     assert sizes[0] == sizes[1] and max(sizes[0]) <= 5 * 9 * 9
 
 
-def test_backend_of_a_device() -> None:
+def test_backend_of_a_device(backend: Any) -> None:
     assert get_backend("cpu").name == "cpu"
     names = [n for n in vars(Backend) if not n.startswith("_")]
-    assert len(names) >= 12 and all(callable(getattr(CPU, n)) for n in names)
+    assert len(names) >= 12 and all(callable(getattr(backend, n)) for n in names)
     with pytest.raises(GraphError, match="got device type 'xpu'"):
         get_backend("xpu")
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
+def test_the_suite_runs_every_kernel() -> None:
+    """No kernel but those of the primitives, and each of them in its turn."""
+    runtime = HostRuntime()
+    backend, graph = CudaBackend(runtime), dense_net()
+    g, n = graph.adjacency, graph.num_nodes
+    nodes, blocks = np.arange(n), [b for _, _, b in graph.blocks]
+    for dtype in (np.int64, np.float64):
+        backend.neighbour_sums(g, np.ones(n, dtype))
+    for single in (False, True):
+        backend.operator(blocks, blocks, single)(np.ones(n))
+    _, parent = backend.components(g)
+    backend.coreness(g), backend.cut_counts(g, parent), backend.coo(blocks)
+    local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
+    tokens = tokens_net().adjacency
+    backend.neighbour_sums(tokens, np.ones(tokens.num_nodes, np.int64))
+    backend.neighbour_sums(tokens, np.ones(tokens.num_nodes))
+    backend.coreness(tokens)
+    assert runtime.launched == {k for p in KERNELS.glob("*.cu") for k in kernels(p.stem)}

@@ -1,0 +1,152 @@
+// The compressed adjacency on the device, and how a kernel walks along it.
+//
+// Read mge_gpu/backends/adjacency.py first: the arrays are those of `Adjacency` there, in the same order,
+// followed by their sizes. Kernels get the table of pointers in device memory.
+#pragma once
+
+#include "device.cuh"
+
+struct Adjacency {
+    const i64* offset;
+    const i64* divisor;
+    const bool* channel_first;
+    const i32* arc_ptr;
+    const i32* arc_mid;
+    const i32* arc_other;
+    const bool* arc_flat;
+    const i64* arc_position;
+    const i32* arc_classes;
+    const i64* arc_row;
+    const i64* span_ptr;
+    const i32* span;
+    const i32* position_class;
+    const i32* position_group;
+    const i32* anchor;
+    const i64* row_list;
+    const i64* list_ptr;
+    const i64* list_hub;
+    const i32* shifts;
+    const i32* hub_arc;
+    const i64* hub_list;
+    const i32* hub_anchor;
+    i64 partitions;
+    i64 nodes;
+    i64 hubs;
+};
+
+enum Direction { OUT, IN, BOTH };
+
+// The partition that holds node v.
+__device__ inline int partition_of(const Adjacency& g, i64 v) {
+    int low = 0, high = (int)g.partitions;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (g.offset[middle] <= v)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+// Where a node stands in its partition.
+struct Place {
+    int partition;
+    i64 local;
+    i64 channel;
+    i64 position;
+};
+
+__device__ inline Place place_of(const Adjacency& g, i64 v) {
+    Place here;
+    here.partition = partition_of(g, v);
+    here.local = v - g.offset[here.partition];
+    u32 divisor = (u32)g.divisor[here.partition];
+    u32 quotient = (u32)here.local / divisor, remainder = (u32)here.local - quotient * divisor;
+    bool first = g.channel_first[here.partition];
+    here.channel = first ? quotient : remainder;
+    here.position = first ? remainder : quotient;
+    return here;
+}
+
+// The list of a node along an arc, and what all of its entries are moved by.
+struct List {
+    i64 at;   // index into the arrays of positions
+    i64 row;  // list
+};
+
+__device__ inline List list_of(const Adjacency& g, int arc, const Place& here) {
+    List found;
+    if (g.arc_flat[arc]) {
+        found.at = g.arc_position[arc] + here.local;
+        found.row = g.row_list[g.arc_row[arc] + g.position_class[found.at]];
+    } else {
+        found.at = g.arc_position[arc] + here.position;
+        found.row = g.row_list[g.arc_row[arc] + here.channel * g.arc_classes[arc] + g.position_class[found.at]];
+    }
+    return found;
+}
+
+__device__ inline int first_arc(const Adjacency& g, int p, Direction way) {
+    return way == IN ? g.arc_mid[p] : g.arc_ptr[p];
+}
+
+__device__ inline int last_arc(const Adjacency& g, int p, Direction way) {
+    return way == OUT ? g.arc_mid[p] : g.arc_ptr[p + 1];
+}
+
+// Number of neighbours along an arc that a list stands for.
+__device__ inline i64 length_of(const Adjacency& g, int arc, i64 row) {
+    return (g.list_ptr[row + 1] - g.list_ptr[row]) * (g.span_ptr[arc + 1] - g.span_ptr[arc]);
+}
+
+// visit(u) for the neighbours u of one list at an anchor: those whose number is lane, lane + lanes, ...
+template <class Visit>
+__device__ inline void along(
+    const Adjacency& g, int arc, i64 anchor, i64 row, int lane, int lanes, Visit visit) {
+    i64 start = g.list_ptr[row], stop = g.list_ptr[row + 1];
+    for (i64 m = g.span_ptr[arc]; m < g.span_ptr[arc + 1]; ++m) {
+        i64 a = anchor + g.span[m];
+        for (i64 j = start + lane; j < stop; j += lanes) visit(a + g.shifts[j]);
+    }
+}
+
+// visit(u) for every neighbour u of node v in the given directions.
+template <class Visit>
+__device__ inline void neighbours(
+    const Adjacency& g, i64 v, Direction way, int lane, int lanes, Visit visit) {
+    Place here = place_of(g, v);
+    for (int arc = first_arc(g, here.partition, way); arc < last_arc(g, here.partition, way); ++arc) {
+        List list = list_of(g, arc, here);
+        along(g, arc, g.anchor[list.at], list.row, lane, lanes, visit);
+    }
+}
+
+// The first index in [low, high) whose shift is at least ``bound``, or high: lists ascend.
+__device__ inline i64 first_shift(const Adjacency& g, i64 low, i64 high, i64 bound) {
+    while (low < high) {
+        i64 middle = (low + high) / 2;
+        if (g.shifts[middle] < bound)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+// Whether u is a neighbour of v.
+__device__ inline bool linked(const Adjacency& g, i64 v, i64 u) {
+    Place here = place_of(g, v);
+    int q = partition_of(g, u);
+    for (int arc = g.arc_ptr[here.partition]; arc < g.arc_ptr[here.partition + 1]; ++arc) {
+        if (g.arc_other[arc] != q) continue;
+        List list = list_of(g, arc, here);
+        i64 stop = g.list_ptr[list.row + 1];
+        for (i64 m = g.span_ptr[arc]; m < g.span_ptr[arc + 1]; ++m) {
+            i64 wanted = u - g.anchor[list.at] - g.span[m];
+            i64 j = first_shift(g, g.list_ptr[list.row], stop, wanted);
+            if (j < stop && g.shifts[j] == wanted) return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,22 @@
+// What every kernel needs of its surroundings: CUDA's own words, or their stand-ins on a host compiler.
+#pragma once
+
+#ifdef MGE_HOST
+#include "host_shim.h"
+#else
+#define MGE_EXPORT(name)  // the driver finds kernels by name
+#endif
+
+typedef int i32;
+typedef long long i64;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// Sizes and counters are 64-bit; CUDA's 64-bit atomics are unsigned, and sums wrap around alike.
+__device__ inline i64 add(i64* at, i64 x) { return (i64)atomicAdd((u64*)at, (u64)x); }
+__device__ inline double add(double* at, double x) { return atomicAdd(at, x); }
+__device__ inline float add(float* at, float x) { return atomicAdd(at, x); }
+
+// The number of this thread among all, and of all threads.
+__device__ inline i64 thread_number() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
+__device__ inline i64 thread_count() { return (i64)gridDim.x * blockDim.x; }

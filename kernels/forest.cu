@@ -1,0 +1,95 @@
+// Spanning forests of the undirected graph: connected components, a breadth-first forest, a forest of the rest.
+//
+// ``without`` are the parents of another forest whose edges are left out of the graph, or null.
+#include "adjacency.cuh"
+
+__device__ inline bool left_out(const i32* without, i64 u, i64 v) {
+    return without && (without[u] == v || without[v] == u);
+}
+
+// The root of v; paths are halved on the way (Jayanti and Tarjan, Distributed Computing 34, 2021).
+__device__ inline i32 root_of(i32* label, i32 v) {
+    volatile i32* now = label;
+    while (true) {
+        i32 above = now[v];
+        if (above == v) return v;
+        i32 further = now[above];
+        if (further == above) return above;
+        atomicCAS(label + v, above, further);
+        v = further;
+    }
+}
+
+// Unite the ends of every edge. A root is hooked under a smaller one, once: the edge that hooked it is kept with
+// it in edge_from and edge_to (which hold -1 before), and all of these edges are a maximal forest.
+extern "C" __global__ void hook(
+    const Adjacency* table, const i32* without, i32* label, i32* edge_from, i32* edge_to) {
+    const Adjacency g = *table;
+    for (i64 v = blockIdx.x; v < g.nodes; v += gridDim.x) {
+        neighbours(g, v, OUT, threadIdx.x, blockDim.x, [&](i64 u) {
+            if (left_out(without, u, v)) return;
+            i32 a = root_of(label, (i32)v), b = root_of(label, (i32)u);
+            while (a != b) {
+                i32 larger = a > b ? a : b, smaller = a > b ? b : a;
+                if (atomicCAS(label + larger, larger, smaller) == larger) {
+                    edge_from[larger] = (i32)v;
+                    edge_to[larger] = (i32)u;
+                    return;
+                }
+                a = root_of(label, larger);
+                b = root_of(label, smaller);
+            }
+        });
+    }
+}
+
+extern "C" __global__ void flatten(i32* label, i64 n) {
+    for (i64 v = thread_number(); v < n; v += thread_count()) label[v] = root_of(label, (i32)v);
+}
+
+// Breadth-first search, from nodes of the last level to unseen neighbours: one block a node of the frontier.
+// Threads that reach a node together write parents of the same level: whoever comes last is right, too.
+extern "C" __global__ void push(
+    const Adjacency* table, const i32* frontier, i64 n, i32 depth, i32* level, i32* parent) {
+    const Adjacency g = *table;
+    for (i64 f = blockIdx.x; f < n; f += gridDim.x) {
+        i32 v = frontier[f];
+        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) {
+            if (level[u] == -1) level[u] = depth;
+            if (level[u] == depth) parent[u] = v;
+        });
+    }
+}
+
+// The other way round: one thread an unseen node, which looks for a neighbour in the last level.
+extern "C" __global__ void pull(
+    const Adjacency* table, const i32* unseen, i64 n, i32 depth, i32* level, i32* parent) {
+    const Adjacency g = *table;
+    for (i64 f = thread_number(); f < n; f += thread_count()) {
+        i32 v = unseen[f];
+        Place here = place_of(g, v);
+        i64 found = -1;
+        for (int arc = g.arc_ptr[here.partition]; found < 0 && arc < g.arc_ptr[here.partition + 1]; ++arc) {
+            List list = list_of(g, arc, here);
+            i64 start = g.list_ptr[list.row], stop = g.list_ptr[list.row + 1];
+            for (i64 m = g.span_ptr[arc]; found < 0 && m < g.span_ptr[arc + 1]; ++m) {
+                i64 a = (i64)g.anchor[list.at] + g.span[m];
+                for (i64 j = start; j < stop; ++j) {
+                    i64 u = a + g.shifts[j];
+                    if (level[u] == depth - 1) {
+                        found = u;
+                        break;
+                    }
+                }
+            }
+        }
+        if (found >= 0) {
+            level[v] = depth;
+            parent[v] = (i32)found;
+        }
+    }
+}
+MGE_EXPORT(hook)
+MGE_EXPORT(flatten)
+MGE_EXPORT(push)
+MGE_EXPORT(pull)

@@ -1,0 +1,114 @@
+// Stand-ins for CUDA's words, so that g++ compiles the very kernels that NVRTC compiles.
+//
+// Blocks run one after the other, in the order of a permutation that the launcher is given: what one block writes
+// without an atomic operation while another reads it shows as a result that depends on the order. The threads of
+// a block are one, or several threads of the host that run at the same time and meet at barriers.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __restrict__
+#define __launch_bounds__(...)
+
+struct MgeDim {
+    unsigned int x = 0, y = 0, z = 0;
+};
+
+static thread_local MgeDim blockIdx, threadIdx, blockDim, gridDim;
+
+class MgeBarrier {
+    std::mutex mutex;
+    std::condition_variable all_here;
+    unsigned int waiting = 0, round = 0;
+
+public:
+    void wait(unsigned int threads) {
+        std::unique_lock<std::mutex> lock(mutex);
+        unsigned int mine = round;
+        if (++waiting == threads) {
+            waiting = 0;
+            ++round;
+            all_here.notify_all();
+        } else {
+            all_here.wait(lock, [&] { return round != mine; });
+        }
+    }
+};
+
+static MgeBarrier mge_barrier;
+
+inline void __syncthreads() {
+    if (blockDim.x > 1) mge_barrier.wait(blockDim.x);
+}
+
+template <class T>
+inline bool mge_swap(T* at, T& expected, T x) {
+    return __atomic_compare_exchange(at, &expected, &x, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+template <class T>
+inline T atomicAdd(T* at, T x) {  // floating point as well, of which the compiler has no sum
+    T old = *at;
+    while (!mge_swap(at, old, (T)(old + x))) {
+    }
+    return old;
+}
+
+template <class T>
+inline T atomicSub(T* at, T x) {
+    return __atomic_fetch_sub(at, x, __ATOMIC_SEQ_CST);
+}
+
+template <class T>
+inline T atomicExch(T* at, T x) {
+    return __atomic_exchange_n(at, x, __ATOMIC_SEQ_CST);
+}
+
+template <class T>
+inline T atomicOr(T* at, T x) {
+    return __atomic_fetch_or(at, x, __ATOMIC_SEQ_CST);
+}
+
+template <class T>
+inline T atomicCAS(T* at, T expected, T x) {
+    mge_swap(at, expected, x);
+    return expected;
+}
+
+template <class... A, std::size_t... I>
+void mge_call(void (*kernel)(A...), void** args, std::index_sequence<I...>) {
+    kernel(*static_cast<A*>(args[I])...);
+}
+
+template <class... A>
+void mge_launch(
+    void (*kernel)(A...), unsigned int blocks, unsigned int threads, const unsigned int* order, void** args) {
+    auto run = [&](unsigned int block, unsigned int thread) {
+        blockDim.x = threads;
+        gridDim.x = blocks;
+        blockIdx.x = block;
+        threadIdx.x = thread;
+        mge_call(kernel, args, std::index_sequence_for<A...>{});
+    };
+    for (unsigned int k = 0; k < blocks; ++k) {
+        std::vector<std::thread> others;
+        for (unsigned int t = 1; t < threads; ++t) others.emplace_back(run, order[k], t);
+        run(order[k], 0);
+        for (std::thread& other : others) other.join();
+    }
+}
+
+// args point to the arguments, as for cuLaunchKernel
+#define MGE_EXPORT(name)                                                                              \
+    extern "C" void name##_on_host(                                                                   \
+        unsigned int blocks, unsigned int threads, const unsigned int* order, void** args) {          \
+        mge_launch(name, blocks, threads, order, args);                                               \
+    }

@@ -1,0 +1,99 @@
+// What lies within two steps of single nodes. One block works on one node at a time, with scratch of its own
+// that is zero before and after.
+#include "adjacency.cuh"
+
+// Steps that counting takes from each node, plus one: out[k] = 1 + sum of the degrees of the neighbours.
+extern "C" __global__ void path_counts(
+    const Adjacency* table, const i64* nodes, i64 n, bool directed, const i64* degree, i64* out) {
+    const Adjacency g = *table;
+    Direction way = directed ? OUT : BOTH;
+    for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
+        i64 sum = threadIdx.x == 0;
+        neighbours(g, nodes[k], way, threadIdx.x, blockDim.x, [&](i64 u) { sum += degree[u]; });
+        add(out + k, sum);
+    }
+}
+
+// visit(w) for every walk v - u - w. The threads of a block share the second steps.
+template <class Visit>
+__device__ inline void walks(const Adjacency& g, i64 v, Direction way, Visit visit) {
+    neighbours(g, v, way, 0, 1, [&](i64 u) { neighbours(g, u, way, threadIdx.x, blockDim.x, visit); });
+}
+
+// Nodes within two directed steps of each node, itself included. ``seen`` has one bit a node for each block.
+extern "C" __global__ void two_hop_sizes(
+    const Adjacency* table, const i64* nodes, i64 n, u32* seen, i64 words, i64* out) {
+    const Adjacency g = *table;
+    u32* mine = seen + blockIdx.x * words;
+    for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
+        i64 v = nodes[k], found = 0;
+        auto mark = [&](i64 u) {
+            u32 bit = 1u << (u & 31);
+            found += !(atomicOr(mine + (u >> 5), bit) & bit);
+        };
+        auto clear = [&](i64 u) { mine[u >> 5] = 0; };
+        if (threadIdx.x == 0) mark(v);
+        neighbours(g, v, OUT, threadIdx.x, blockDim.x, mark);
+        walks(g, v, OUT, mark);
+        add(out + k, found);
+        __syncthreads();
+        clear(v);
+        neighbours(g, v, OUT, threadIdx.x, blockDim.x, clear);
+        walks(g, v, OUT, clear);
+        __syncthreads();
+    }
+}
+
+// For each node u, in the columns of out: the sum of C(codegree(u, v), 2) over all v; the sums of t_uv and of
+// C(t_uv, 2) over its neighbours v (t_uv triangles on the edge). ``common`` has a counter a node for each block.
+extern "C" __global__ void wedge_counts(const Adjacency* table, const i64* nodes, i64 n, i32* common, i64* out) {
+    const Adjacency g = *table;
+    i32* mine = common + blockIdx.x * g.nodes;
+    for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
+        i64 v = nodes[k], triangles = 0, pairs = 0, squares = 0;
+        walks(g, v, BOTH, [&](i64 w) { atomicAdd(mine + w, 1); });
+        __syncthreads();
+        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 w) {
+            i64 t = mine[w];
+            triangles += t;
+            pairs += t * (t - 1) / 2;
+        });
+        __syncthreads();
+        walks(g, v, BOTH, [&](i64 w) {  // whoever comes first takes the count away
+            i64 t = atomicExch(mine + w, 0);
+            if (w != v) squares += t * (t - 1) / 2;
+        });
+        add(out + 3 * k, squares);
+        add(out + 3 * k + 1, triangles);
+        add(out + 3 * k + 2, pairs);
+        __syncthreads();
+    }
+}
+
+// Six times the number of 4-cliques at each node: ordered triples of neighbours that are all linked.
+// ``near`` has one byte a node for each block.
+extern "C" __global__ void clique_counts(
+    const Adjacency* table, const i64* nodes, i64 n, unsigned char* near, i64* out) {
+    const Adjacency g = *table;
+    unsigned char* mine = near + blockIdx.x * g.nodes;
+    for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
+        i64 v = nodes[k], found = 0;
+        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) { mine[u] = 1; });
+        __syncthreads();
+        neighbours(g, v, BOTH, 0, 1, [&](i64 u) {
+            neighbours(g, u, BOTH, 0, 1, [&](i64 w) {
+                if (!mine[w]) return;
+                neighbours(g, w, BOTH, threadIdx.x, blockDim.x,
+                           [&](i64 z) { found += mine[z] && linked(g, u, z); });
+            });
+        });
+        add(out + k, found);
+        __syncthreads();
+        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) { mine[u] = 0; });
+        __syncthreads();
+    }
+}
+MGE_EXPORT(path_counts)
+MGE_EXPORT(two_hop_sizes)
+MGE_EXPORT(wedge_counts)
+MGE_EXPORT(clique_counts)

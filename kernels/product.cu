@@ -1,0 +1,26 @@
+// y += A^T x (forward, towards targets) and y += A x (backward) of one block, a nonzero at a time.
+//
+// Sums are taken by atomic additions: their order, and with it the last digits, differ from run to run.
+#include "block.cuh"
+
+template <class T>
+__device__ void multiply(const Block& b, bool forward, bool backward, const T* x, T* y) {
+    for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x) {
+        T w = b.weight[k];
+        pairs_of(b, k, [&](i64, i64 s, i64 t) {
+            if (forward) add(y + t, w * x[s]);
+            if (backward) add(y + s, w * x[t]);
+        });
+    }
+}
+
+extern "C" __global__ void product_f32(
+    const Block* b, bool forward, bool backward, const float* x, float* y) {
+    multiply(*b, forward, backward, x, y);
+}
+extern "C" __global__ void product_f64(
+    const Block* b, bool forward, bool backward, const double* x, double* y) {
+    multiply(*b, forward, backward, x, y);
+}
+MGE_EXPORT(product_f32)
+MGE_EXPORT(product_f64)

@@ -1,0 +1,150 @@
+"""`CudaBackend`: the primitives of `mge_gpu.backends.Backend` by the kernels of ``kernels/*.cu``."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.cpu import cuts
+from mge_gpu.backends.cpu.cliques import clique_partitions
+from mge_gpu.backends.cpu.representatives import Representatives, representatives
+from mge_gpu.backends.cuda import coo, forest, peel, product
+from mge_gpu.backends.cuda.resident import Resident, resident_adjacency
+from mge_gpu.backends.cuda.runtime import Runtime
+
+
+class CudaBackend:
+    """Primitives over a `Runtime`; arrays are the runtime's. The adjacency used last stays on the device."""
+
+    name = "cuda"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime, self.xp = runtime, runtime.xp
+        self._last: tuple[Adjacency, Resident] | None = None
+
+    def _resident(self, adjacency: Adjacency) -> Resident:
+        if self._last is None or self._last[0] is not adjacency:
+            self._last = None  # the old one makes room first
+            self._last = adjacency, resident_adjacency(self.runtime, adjacency)
+        return self._last[1]
+
+    def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
+        """(in-degree, out-degree), each (N,) int64."""
+        n, g = adjacency.num_nodes, self._resident(adjacency)
+        indeg, outdeg = (self.xp.zeros(n, np.int64) for _ in range(2))
+        self.runtime.launch("degrees", "degrees", self.runtime.threads(n), g.table, indeg, outdeg)
+        return indeg, outdeg
+
+    def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
+        """Every edge once: source int64, target int64, weight float32, block by block."""
+        return coo.coo(self.runtime, list(blocks))
+
+    def coo_chunks(self, blocks: Sequence[Block], limit: int) -> Iterator[tuple[Any, Any, Any]]:
+        """The edges of `coo` in pieces of at most ``limit``, each edge once."""
+        return coo.coo_chunks(self.runtime, list(blocks), limit)
+
+    def total_weight(self, blocks: Sequence[Block]) -> float:
+        """Sum of all edge weights."""
+        return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
+
+    def operator(
+        self,
+        forward: Sequence[Block],
+        backward: Sequence[Block],
+        single: bool = False,
+        prepared: dict[Any, Any] | None = None,
+    ) -> product.Operator:
+        """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
+        return product.operator(self.runtime, forward, backward, single, prepared)
+
+    def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:
+        """Sum of x over the out-neighbours of each node, (N,) of x's dtype, int64 or float64."""
+        kind = "i64" if x.dtype == np.int64 else "f64"
+        g, n, hubs = self._resident(adjacency), adjacency.num_nodes, adjacency.num_hubs
+        values = x.astype(np.int64 if kind == "i64" else np.float64, copy=False)
+        out, shared = self.xp.zeros(n, values.dtype), self.xp.zeros(max(hubs, 1), values.dtype)
+        self.runtime.launch("sums", f"hub_sums_{kind}", hubs, g.table, values, shared)
+        self.runtime.launch("sums", f"neighbour_sums_{kind}", n, g.table, values, shared, out)
+        return out.astype(x.dtype, copy=False)
+
+    def _degree(self, adjacency: Adjacency, directed: bool = False) -> Any:
+        indeg, outdeg = self.degrees(adjacency)
+        return outdeg if directed else indeg + outdeg
+
+    def components(self, adjacency: Adjacency) -> tuple[int, Any]:
+        """(connected components, BFS parent of each node (N,) int32, -1 at roots)."""
+        n, g = adjacency.num_nodes, self._resident(adjacency)
+        label, _, _ = forest.unite(self.runtime, g, n)
+        roots = self.xp.flatnonzero(label == self.xp.arange(n, dtype=np.int32))
+        return len(roots), forest.breadth_first(self.runtime, g, self._degree(adjacency), roots)
+
+    def coreness(self, adjacency: Adjacency) -> Any:
+        """Core number of each node of the undirected graph, (N,) int32."""
+        degree = self._degree(adjacency).astype(np.int32)
+        return peel.coreness(self.runtime, self._resident(adjacency), degree, adjacency.num_hubs)
+
+    def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
+        """(bridges, articulation points): low points on the host, on at most 2 (N - 1) edges."""
+        n = adjacency.num_nodes
+        _, source, target = forest.unite(self.runtime, self._resident(adjacency), n, parent)
+        child = self.xp.flatnonzero(parent >= 0).astype(np.int32)
+        ends = self.xp.concatenate([child, source]), self.xp.concatenate([parent[child], target])
+        bridges, articulation = cuts.low_points(*cuts.undirected_csr(n, *map(self.runtime.host, ends)))
+        return int(bridges), int(articulation)
+
+    def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
+        """Nodes that stand for all with the same two-step surroundings, found on the host."""
+        found = representatives(adjacency, directed)
+        return Representatives(*(self.xp.asarray(a) for a in found))
+
+    def path_counts(self, adjacency: Adjacency, nodes: Any, directed: bool) -> Any:
+        """Two-step walks from each node plus one, (R,) int64."""
+        degree = self._degree(adjacency, directed)
+        return self._local("path_counts", adjacency, nodes, (), np.bool_(directed), degree)
+
+    def two_hop_sizes(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+        """Nodes within two directed steps of each node, itself included, (R,) int64."""
+        words = adjacency.num_nodes // 32 + 1
+        return self._scratch("two_hop_sizes", adjacency, nodes, (), (words, np.uint32), np.int64(words))
+
+    def wedge_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+        """Squares and triangles at each node, (R, 3) int64: see ``kernels/local.cu``."""
+        return self._scratch("wedge_counts", adjacency, nodes, (3,), (adjacency.num_nodes, np.int32))
+
+    def clique_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+        """Six times the number of 4-cliques at each node, (R,) int64."""
+        if not clique_partitions(adjacency).any():
+            return self.xp.zeros(len(nodes), np.int64)
+        return self._scratch("clique_counts", adjacency, nodes, (), (adjacency.num_nodes, np.uint8))
+
+    def _local(
+        self,
+        kernel: str,
+        adjacency: Adjacency,
+        nodes: Any,
+        columns: tuple[int, ...],
+        *args: Any,
+        blocks: int = -1,
+    ) -> Any:
+        """One block a node (or ``blocks`` in all): a result a node."""
+        g, nodes = self._resident(adjacency), self.xp.asarray(nodes, np.int64)
+        out = self.xp.zeros((len(nodes), *columns), np.int64)
+        blocks = len(nodes) if blocks < 0 else blocks
+        self.runtime.launch("local", kernel, blocks, g.table, nodes, np.int64(len(nodes)), *args, out)
+        return out
+
+    def _scratch(
+        self,
+        kernel: str,
+        adjacency: Adjacency,
+        nodes: Any,
+        columns: tuple[int, ...],
+        scratch: tuple[int, type],
+        *args: Any,
+    ) -> Any:
+        """The same by as many blocks as have room for so many values each, which are zero before and after."""
+        size, dtype = scratch
+        blocks = self.runtime.workers(len(nodes), size * np.dtype(dtype).itemsize)
+        room = self.xp.zeros(blocks * size, dtype)
+        return self._local(kernel, adjacency, nodes, columns, room, *args, blocks=blocks)

@@ -1,0 +1,34 @@
+"""The compressed adjacency and blocks in the device's memory, as the tables that kernels read."""
+
+from typing import Any
+
+import numpy as np
+
+from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.cuda.runtime import Runtime
+
+BLOCK_ARRAYS = ("target_channel", "source_channel", "tap", "weight", "run_ptr", "runs")
+"""Fields of `Block` that kernels read, in the order of ``struct Block`` in ``kernels/block.cuh``."""
+
+BLOCK_NUMBERS = ("source_offset", "target_offset", "source_channel_stride", "target_channel_stride")
+
+
+class Resident:
+    """Arrays on the device and the table of their addresses, followed by some numbers."""
+
+    def __init__(self, runtime: Runtime, arrays: dict[str, np.ndarray], numbers: list[int]) -> None:
+        self.arrays = {name: runtime.xp.asarray(np.ascontiguousarray(a)) for name, a in arrays.items()}
+        addresses = [runtime.address(a) for a in self.arrays.values()]
+        self.table: Any = runtime.xp.asarray(np.array([*addresses, *numbers], np.int64))
+
+
+def resident_adjacency(runtime: Runtime, adjacency: Adjacency) -> Resident:
+    """``struct Adjacency`` of ``kernels/adjacency.cuh``."""
+    sizes = [len(adjacency.divisor), adjacency.num_nodes, adjacency.num_hubs]
+    return Resident(runtime, adjacency._asdict(), sizes)
+
+
+def resident_block(runtime: Runtime, block: Block) -> Resident:
+    """``struct Block`` of ``kernels/block.cuh``."""
+    numbers = [len(block.tap), *(getattr(block, name) for name in BLOCK_NUMBERS)]
+    return Resident(runtime, {name: getattr(block, name) for name in BLOCK_ARRAYS}, numbers)

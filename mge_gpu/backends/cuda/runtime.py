@@ -1,0 +1,33 @@
+"""What the backend asks of a device: arrays, and launches of the kernels by name."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Runtime(Protocol):
+    """A device that kernels run on. Its arrays are those of ``xp``, which has NumPy's functions."""
+
+    xp: Any
+
+    def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
+        """Run ``kernel`` of ``kernels/<source>.cu`` with at most so many blocks.
+
+        Args:
+            blocks: blocks that have something to do; none is launched where that is 0. Kernels go on in strides
+                of the grid, so that fewer blocks do the same.
+            args: in the order of the kernel's parameters: arrays of the device, NumPy scalars of the parameters'
+                types, None for a null pointer.
+        """
+
+    def threads(self, count: int) -> int:
+        """Blocks that hold so many threads."""
+
+    def workers(self, count: int, scratch: int) -> int:
+        """Blocks, at most ``count``, for which ``scratch`` bytes each fit in the device's memory."""
+
+    def address(self, array: Any) -> int:
+        """Address of an array's first element."""
+
+    def host(self, array: Any) -> np.ndarray:
+        """A copy in the host's memory (or the array itself where it lies there)."""
