@@ -143,7 +143,7 @@ class CudaBackend:
         scratch: tuple[int, type],
         *args: Any,
     ) -> Any:
-        """The same by as many blocks as have room for so many values each, which are zero before and after."""
+        """The same by as many blocks as have room for so many values each, which begin and end as zero."""
         size, dtype = scratch
         blocks = self.runtime.workers(len(nodes), size * np.dtype(dtype).itemsize)
         room = self.xp.zeros(blocks * size, dtype)

@@ -18,6 +18,8 @@ MERGED = 1 << 26
 def pieces(runtime: Runtime, block: Block, limit: int) -> Iterator[Edges]:
     """The edges of a block in pieces of at most ``limit`` pairs, or of the nonzeros of one edge."""
     xp = runtime.xp
+    if not len(block.tap):
+        return
     if block.overlaps:  # what may meet comes together: by target channel and source channel
         order = np.lexsort((block.source_channel, block.target_channel))
         columns = ("target_channel", "source_channel", "tap", "weight")
@@ -26,14 +28,10 @@ def pieces(runtime: Runtime, block: Block, limit: int) -> Iterator[Edges]:
     on_device = resident_block(runtime, block)
     start = np.concatenate([[0], np.cumsum(block.pair_count[block.tap])]).astype(np.int64)
     starts = xp.asarray(start)
-    cell = np.diff(block.target_channel) | np.diff(block.source_channel) if block.overlaps else None
-    may_cut = (
-        np.arange(len(start))
-        if cell is None
-        else np.concatenate([[0], np.flatnonzero(cell) + 1, [len(cell) + 1]])
-    )
-    if not len(block.tap):
-        return
+    may_cut = np.arange(len(start))
+    if block.overlaps:
+        cell = np.diff(block.target_channel) | np.diff(block.source_channel)
+        may_cut = np.concatenate([[0], np.flatnonzero(cell) + 1, [len(block.tap)]])
     at = 0
     while at < len(may_cut) - 1:
         first = int(may_cut[at])

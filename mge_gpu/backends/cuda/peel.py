@@ -32,8 +32,8 @@ def coreness(runtime: Runtime, g: Resident, degree: Any, hubs: int) -> Any:
             )  # fmt: skip
             lost = int(counters[1]) if hubs else 0
             runtime.launch(
-                "peel", "peel_hubs", lost, g.table, touched, np.int64(lost), np.int32(k), gone, degree, following,
-                counters[:1],
+                "peel", "peel_hubs", lost, g.table, touched, np.int64(lost), np.int32(k), gone, degree,
+                following, counters[:1],
             )  # fmt: skip
             gone[touched[:lost]] = 0
             n = int(counters[0])

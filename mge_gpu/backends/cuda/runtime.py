@@ -14,10 +14,10 @@ class Runtime(Protocol):
         """Run ``kernel`` of ``kernels/<source>.cu`` with at most so many blocks.
 
         Args:
-            blocks: blocks that have something to do; none is launched where that is 0. Kernels go on in strides
-                of the grid, so that fewer blocks do the same.
-            args: in the order of the kernel's parameters: arrays of the device, NumPy scalars of the parameters'
-                types, None for a null pointer.
+            blocks: blocks that have something to do; nothing is launched where that is 0. Kernels go on in
+                strides of the grid, so that fewer blocks do the same.
+            args: in the order of the kernel's parameters: arrays of the device, NumPy scalars of the
+                parameters' types, None for a null pointer.
         """
 
     def threads(self, count: int) -> int:
