@@ -1,6 +1,7 @@
 """Backends: the few primitives that every metric runs on, one class a device type."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from mge_gpu.backends.adjacency import Adjacency, Block
@@ -69,12 +70,22 @@ class Backend(Protocol):
 
 
 def get_backend(device_type: str) -> Backend:
-    """The backend of a device type; raises GraphError for a type that has none."""
+    """The backend of a device type; raises GraphError for one that is unknown or cannot be used here."""
     if device_type == "cpu":
         from mge_gpu.backends.cpu import CpuBackend
 
         return CpuBackend()
-    raise GraphError(f"got device type {device_type!r}, expected 'cpu'")
+    if device_type == "cuda":
+        return _cuda_backend()
+    raise GraphError(f"got device type {device_type!r}, expected 'cpu' or 'cuda'")
+
+
+@cache
+def _cuda_backend() -> Backend:
+    from mge_gpu.backends.cuda import CudaBackend
+    from mge_gpu.backends.cuda.cupy_runtime import CupyRuntime
+
+    return CudaBackend(CupyRuntime())
 
 
 __all__ = ["Adjacency", "Backend", "Block", "get_backend"]

@@ -1,4 +1,4 @@
-"""Sums over long vectors on all cores, without BLAS.
+"""Sums over long vectors on all cores, and small eigenproblems on one, without NumPy's BLAS.
 
 A threaded BLAS keeps its threads spinning after each call; on a machine of a few cores they take the
 time of the kernels that apply the operator in between (six times slower products were measured).
@@ -6,7 +6,9 @@ time of the kernels that apply the operator in between (six times slower product
 
 import numba
 import numpy as np
+import torch
 
+from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import num_threads, run
 
 PIECE = 1 << 11  # elements that stay in cache while all vectors of a basis pass over them
@@ -147,3 +149,13 @@ def dot(x: np.ndarray, y: np.ndarray) -> float:
 def norm(x: np.ndarray) -> float:
     """Euclidean length of an (n,) vector."""
     return float(np.sqrt(dot(x, x)))
+
+
+def eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (m,) and eigenvectors (m, m), in columns, of a small symmetric matrix, on one core.
+
+    >>> eigh(np.diag([2.0, 1.0]))[0].tolist()
+    [1.0, 2.0]
+    """
+    values, vectors = run_serial(lambda _: torch.linalg.eigh(torch.from_numpy(matrix)), 1)[0]
+    return values.numpy(), vectors.numpy()

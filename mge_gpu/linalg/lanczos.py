@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.errors import MetricError
 from mge_gpu.linalg import kernels
 from mge_gpu.linalg.basis import Basis, Vectors, orthonormalise
@@ -285,7 +283,7 @@ class _Lanczos:
 
     def _solve(self) -> None:
         b = self.coupling.shape[1]
-        theta, vectors = _eigh(self.projected)
+        theta, vectors = kernels.eigh(self.projected)
         self.order = np.argsort(-(np.abs(theta) if self.which == "LM" else theta), kind="stable")
         self.ritz = vectors[:, self.order]
         theta = theta[self.order]
@@ -319,15 +317,6 @@ class _Lanczos:
             self.locked = kept
         self.basis.rotate(self.ritz[:, :kept])
         self.projected = np.diag(self.theta[:kept])
-
-
-def _eigh(matrix: Vectors) -> tuple[Vectors, Vectors]:
-    """Eigenvalues and eigenvectors of a small symmetric matrix, on one core.
-
-    NumPy's BLAS would leave a thread spinning on every core, beside the products that follow.
-    """
-    theta, vectors = run_serial(lambda _: torch.linalg.eigh(torch.from_numpy(matrix)), 1)[0]
-    return theta.numpy(), vectors.numpy()
 
 
 def _products_to_see(values: Vectors, tol: float, n: int) -> int:

@@ -29,10 +29,41 @@ from tests.oracles.strategies import cases
 EXAMPLES = 30
 
 
-@pytest.fixture(params=["cpu-1", "cpu-2", "kernels-1", "kernels-3"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test of a backend for all of them; on the GPU where ``--device cuda`` asks for it."""
+    if "backend" in metafunc.fixturenames:
+        there = ["cuda-0"] if metafunc.config.getoption("--device") == "cuda" else []
+        metafunc.parametrize("backend", ["cpu-1", "cpu-2", "kernels-1", "kernels-3", *there], indirect=True)
+
+
+class OnGpu:
+    """A backend whose arrays go to the GPU and come back."""
+
+    def __init__(self, inner: Any, xp: Any) -> None:
+        self.inner, self.xp = inner, xp
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.inner, name)
+        return lambda *args, **kwargs: self._back(method(*map(self._there, args), **kwargs))
+
+    def _there(self, x: Any) -> Any:
+        return self.xp.asarray(x) if isinstance(x, np.ndarray) else x
+
+    def _back(self, x: Any) -> Any:
+        if isinstance(x, self.xp.ndarray):
+            return self.xp.asnumpy(x)
+        if callable(x):
+            return lambda y: self._back(x(self._there(y)))
+        return tuple(map(self._back, x)) if isinstance(x, tuple) else x
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The CPU backend on so many threads; or the CUDA kernels compiled by g++, with blocks of so many."""
     kind, threads = request.param.split("-")
+    if kind == "cuda":
+        gpu: Any = get_backend("cuda")
+        return OnGpu(gpu, gpu.runtime.xp)
     if kind == "kernels":
         if COMPILER is None:
             pytest.skip("no C++ compiler: the CUDA kernels are not run here")

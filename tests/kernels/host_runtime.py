@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ class HostRuntime:
         self.generator = np.random.default_rng(seed)
         self.libraries: dict[str, ctypes.CDLL] = {}
         self.launched: set[str] = set()
+
+    def active(self) -> AbstractContextManager[None]:
+        """Nothing to prepare."""
+        return nullcontext()
 
     def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
         """Run a kernel; fewer blocks than are asked for, so that each goes on in strides."""

@@ -1,7 +1,8 @@
 """`CudaBackend`: the primitives of `mge_gpu.backends.Backend` by the kernels of ``kernels/*.cu``."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,22 @@ from mge_gpu.backends.cpu.representatives import Representatives, representative
 from mge_gpu.backends.cuda import coo, forest, peel, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency
 from mge_gpu.backends.cuda.runtime import Runtime
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _on_device(
+    method: Callable[Concatenate["CudaBackend", P], R],
+) -> Callable[Concatenate["CudaBackend", P], R]:
+    """A primitive that makes its arrays and runs its kernels on the backend's device."""
+
+    @wraps(method)
+    def inside(self: "CudaBackend", *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.runtime.active():
+            return method(self, *args, **kwargs)
+
+    return inside
 
 
 class CudaBackend:
@@ -29,6 +46,7 @@ class CudaBackend:
             self._last = adjacency, resident_adjacency(self.runtime, adjacency)
         return self._last[1]
 
+    @_on_device
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
         n, g = adjacency.num_nodes, self._resident(adjacency)
@@ -36,18 +54,26 @@ class CudaBackend:
         self.runtime.launch("degrees", "degrees", self.runtime.threads(n), g.table, indeg, outdeg)
         return indeg, outdeg
 
+    @_on_device
     def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
         """Every edge once: source int64, target int64, weight float32, block by block."""
         return coo.coo(self.runtime, list(blocks))
 
     def coo_chunks(self, blocks: Sequence[Block], limit: int) -> Iterator[tuple[Any, Any, Any]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
-        return coo.coo_chunks(self.runtime, list(blocks), limit)
+        pieces = coo.coo_chunks(self.runtime, list(blocks), limit)
+        while True:
+            with self.runtime.active():  # not while the caller works on a piece
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     def total_weight(self, blocks: Sequence[Block]) -> float:
         """Sum of all edge weights."""
         return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
 
+    @_on_device
     def operator(
         self,
         forward: Sequence[Block],
@@ -58,6 +84,7 @@ class CudaBackend:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
         return product.operator(self.runtime, forward, backward, single, prepared)
 
+    @_on_device
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype, int64 or float64."""
         kind = "i64" if x.dtype == np.int64 else "f64"
@@ -72,6 +99,7 @@ class CudaBackend:
         indeg, outdeg = self.degrees(adjacency)
         return outdeg if directed else indeg + outdeg
 
+    @_on_device
     def components(self, adjacency: Adjacency) -> tuple[int, Any]:
         """(connected components, BFS parent of each node (N,) int32, -1 at roots)."""
         n, g = adjacency.num_nodes, self._resident(adjacency)
@@ -79,11 +107,13 @@ class CudaBackend:
         roots = self.xp.flatnonzero(label == self.xp.arange(n, dtype=np.int32))
         return len(roots), forest.breadth_first(self.runtime, g, self._degree(adjacency), roots)
 
+    @_on_device
     def coreness(self, adjacency: Adjacency) -> Any:
         """Core number of each node of the undirected graph, (N,) int32."""
         degree = self._degree(adjacency).astype(np.int32)
         return peel.coreness(self.runtime, self._resident(adjacency), degree, adjacency.num_hubs)
 
+    @_on_device
     def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
         """(bridges, articulation points): low points on the host, on at most 2 (N - 1) edges."""
         n = adjacency.num_nodes
@@ -93,25 +123,30 @@ class CudaBackend:
         bridges, articulation = cuts.low_points(*cuts.undirected_csr(n, *map(self.runtime.host, ends)))
         return int(bridges), int(articulation)
 
+    @_on_device
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, found on the host."""
         found = representatives(adjacency, directed)
         return Representatives(*(self.xp.asarray(a) for a in found))
 
+    @_on_device
     def path_counts(self, adjacency: Adjacency, nodes: Any, directed: bool) -> Any:
         """Two-step walks from each node plus one, (R,) int64."""
         degree = self._degree(adjacency, directed)
         return self._local("path_counts", adjacency, nodes, (), np.bool_(directed), degree)
 
+    @_on_device
     def two_hop_sizes(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
         """Nodes within two directed steps of each node, itself included, (R,) int64."""
         words = adjacency.num_nodes // 32 + 1
         return self._scratch("two_hop_sizes", adjacency, nodes, (), (words, np.uint32), np.int64(words))
 
+    @_on_device
     def wedge_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
         """Squares and triangles at each node, (R, 3) int64: see ``kernels/local.cu``."""
         return self._scratch("wedge_counts", adjacency, nodes, (3,), (adjacency.num_nodes, np.int32))
 
+    @_on_device
     def clique_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
         """Six times the number of 4-cliques at each node, (R,) int64."""
         if not clique_partitions(adjacency).any():

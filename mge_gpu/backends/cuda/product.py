@@ -23,6 +23,10 @@ class Operator:
 
     def __call__(self, x: Any) -> Any:
         """The product, (N,) of x's dtype."""
+        with self.runtime.active():
+            return self._product(x)
+
+    def _product(self, x: Any) -> Any:
         xp, wanted = self.runtime.xp, x.dtype
         x = xp.ascontiguousarray(x, self.dtype)
         y = xp.zeros(len(x), self.dtype)

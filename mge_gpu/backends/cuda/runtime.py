@@ -1,5 +1,6 @@
 """What the backend asks of a device: arrays, and launches of the kernels by name."""
 
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,9 @@ class Runtime(Protocol):
     """A device that kernels run on. Its arrays are those of ``xp``, which has NumPy's functions."""
 
     xp: Any
+
+    def active(self) -> AbstractContextManager[None]:
+        """Within it arrays are made and kernels run on this device."""
 
     def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
         """Run ``kernel`` of ``kernels/<source>.cu`` with at most so many blocks.

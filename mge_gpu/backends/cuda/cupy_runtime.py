@@ -1,0 +1,119 @@
+"""The runtime of a real GPU: CuPy's arrays and NVRTC, torch's memory and torch's current stream."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import torch
+
+from mge_gpu.errors import GraphError
+
+OLDEST = (8, 0)
+"""The compute capability below which kernels are not compiled."""
+
+BLOCK = 256
+"""Threads of a block."""
+
+WAVES = 32
+"""Blocks a multiprocessor is given at most: kernels go on in strides of the grid."""
+
+SCRATCH = 1 << 30
+"""Bytes that the scratch of a launch may take, where half of the free memory is not less."""
+
+
+def sources() -> Any:
+    """The folder of the CUDA sources."""
+    return files("mge_gpu.kernels")
+
+
+@cache
+def source_text(name: str) -> str:
+    """``kernels/<name>.cu`` with its headers written out: CuPy's cache on disk goes by this text alone."""
+    seen: set[str] = set()
+
+    def written_out(file: str) -> str:
+        if file in seen:
+            return ""
+        seen.add(file)
+        text = (sources() / file).read_text()
+        return re.sub(r'^#include "(\w+\.cuh)"$', lambda m: written_out(m[1]), text, flags=re.MULTILINE)
+
+    return written_out(f"{name}.cu").replace("#pragma once\n", "")
+
+
+class CupyRuntime:
+    """A `Runtime` on a CUDA device.
+
+    Raises:
+        GraphError: CuPy is missing, there is no such device, or it is too old.
+    """
+
+    def __init__(self, device: int = 0) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise GraphError(
+                "device 'cuda' needs CuPy; install the extra for your CUDA: pip install 'mge_gpu[cuda]'"
+            ) from error
+        if not torch.cuda.is_available() or device >= torch.cuda.device_count():
+            raise GraphError(f"got device 'cuda:{device}', found {torch.cuda.device_count()} CUDA devices")
+        capability = torch.cuda.get_device_capability(device)
+        if capability < OLDEST:
+            raise GraphError(
+                f"got a GPU of compute capability {capability[0]}.{capability[1]}, expected 8.0 or newer"
+            )
+        self.xp, self.device = cupy, device
+        self.multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
+        self.allocator = cupy.cuda.PythonFunctionAllocator(self._allocate, _release)
+        self._modules: dict[str, Any] = {}
+
+    def _allocate(self, size: int, device: int) -> int:
+        stream = torch.cuda.current_stream(device).cuda_stream
+        return torch.cuda.caching_allocator_alloc(size, device, stream) if size else 0
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Arrays come from torch's allocator and work goes to torch's current stream."""
+        cuda = self.xp.cuda
+        stream = cuda.ExternalStream(torch.cuda.current_stream(self.device).cuda_stream)
+        with cuda.Device(self.device), cuda.using_allocator(self.allocator.malloc), stream:
+            yield
+
+    def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
+        """Run a kernel on the current stream."""
+        if blocks < 1:
+            return
+        if source not in self._modules:
+            self._modules[source] = self.xp.RawModule(
+                code=source_text(source), options=("--std=c++17", "-lineinfo"), backend="nvrtc"
+            )
+        grid = min(blocks, WAVES * self.multiprocessors)
+        given = tuple(np.uint64(0) if a is None else a for a in args)
+        self._modules[source].get_function(kernel)((grid,), (BLOCK,), given)
+
+    def threads(self, count: int) -> int:
+        """Blocks that hold so many threads."""
+        return -(-count // BLOCK)
+
+    def workers(self, count: int, scratch: int) -> int:
+        """Blocks for which so much scratch each fits."""
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return max(1, min(count, 4 * self.multiprocessors, max(SCRATCH, free // 2) // max(scratch, 1)))
+
+    def address(self, array: Any) -> int:
+        """Address of an array's first element."""
+        return int(array.data.ptr)
+
+    def host(self, array: Any) -> np.ndarray:
+        """A copy in the host's memory."""
+        copied: np.ndarray = self.xp.asnumpy(array)
+        return copied
+
+
+def _release(address: int, device: int) -> None:
+    if address:
+        torch.cuda.caching_allocator_delete(address)
