@@ -115,17 +115,15 @@ def _optional(module: str, distribution: str, extra: str, purpose: str) -> Check
 
 
 def check_device() -> Check:
-    """Which device there is. Computing happens on the CPU whatever the answer, so far."""
+    """Which device there is. Computing happens on the CPU unless a device is asked for."""
     cpu = f"CPU, {torch.get_num_threads()} threads"
     if not torch.cuda.is_available():
         return Check("device", "ok", f"{cpu}; no CUDA device")
-    return Check(
-        "device", "ok", f"{cpu}; {torch.cuda.get_device_name()} (not used yet: everything runs on the CPU)"
-    )
+    return Check("device", "ok", f"{cpu}; {torch.cuda.get_device_name()}, used with device='cuda'")
 
 
 def check_cupy() -> Check:
-    """CuPy, which CUDA kernels will need; its wheel has to match the CUDA version of torch."""
+    """CuPy, which CUDA kernels need; its wheel has to match the CUDA version of torch."""
     if importlib.util.find_spec("cupy") is not None:
         import cupy
 
@@ -135,7 +133,7 @@ def check_cupy() -> Check:
         hint = "pip install cupy-cuda12x  (this torch was built for CUDA 12)"
     else:
         hint = "pip install 'mge_gpu[cuda]'"
-    return Check("cupy", "missing", "not installed; nothing needs it yet", hint)
+    return Check("cupy", "missing", "not installed; only device='cuda' needs it", hint)
 
 
 def tiny_network() -> torch.nn.Module:

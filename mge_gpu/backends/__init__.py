@@ -1,8 +1,12 @@
 """Backends: the few primitives that every metric runs on, one class a device type."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Protocol
+
+import numpy as np
+import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
@@ -15,6 +19,22 @@ class Backend(Protocol):
     """
 
     name: str
+    shares_cores: bool  # whether several graphs at once, one a core, are faster than one after the other
+
+    def active(self) -> AbstractContextManager[None]:
+        """Within it what is done with arrays of the device is done there, in the order of the primitives."""
+
+    def available_memory(self) -> int | None:
+        """Bytes of the device's memory that are free, or None where nobody knows."""
+
+    def tensor(self, array: Any) -> torch.Tensor:
+        """A torch tensor in the memory of an array of the device."""
+
+    def prototype(self) -> Any:
+        """An empty array of the device, for the ``like`` of NumPy's functions; None for NumPy's own."""
+
+    def host(self, array: Any) -> np.ndarray:
+        """An array of the device in the host's memory."""
 
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
@@ -53,39 +73,45 @@ class Backend(Protocol):
     def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
         """(bridges, articulation points), given the BFS parents that `components` returned."""
 
+    # Lists of nodes and what is counted of them are few numbers: NumPy arrays on every device.
+
     def representatives(self, adjacency: Adjacency, directed: bool) -> Any:
         """Nodes that stand for all with the same two-step surroundings: (node (R,), multiplicity (R,))."""
 
-    def path_counts(self, adjacency: Adjacency, nodes: Any, directed: bool) -> Any:
+    def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
         """Two-step walks from each node plus one, (R,) int64: the cost of the three below."""
 
-    def two_hop_sizes(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+    def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Nodes within two directed steps of each node, itself included, (R,) int64."""
 
-    def wedge_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+    def wedge_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """(R, 3) int64: sum of C(codegree, 2), of triangles t_uv over the edges, of C(t_uv, 2)."""
 
-    def clique_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+    def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""
 
 
-def get_backend(device_type: str) -> Backend:
-    """The backend of a device type; raises GraphError for one that is unknown or cannot be used here."""
-    if device_type == "cpu":
+def get_backend(device: str | torch.device) -> Backend:
+    """The backend of a device; raises GraphError for one that is unknown or cannot be used here."""
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        place = torch.device("meta")
+    if place.type == "cpu":
         from mge_gpu.backends.cpu import CpuBackend
 
         return CpuBackend()
-    if device_type == "cuda":
-        return _cuda_backend()
-    raise GraphError(f"got device type {device_type!r}, expected 'cpu' or 'cuda'")
+    if place.type == "cuda":
+        return _cuda_backend(place.index or 0)
+    raise GraphError(f"got device {str(device)!r}, expected 'cpu' or 'cuda'")
 
 
 @cache
-def _cuda_backend() -> Backend:
+def _cuda_backend(index: int) -> Backend:
     from mge_gpu.backends.cuda import CudaBackend
     from mge_gpu.backends.cuda.cupy_runtime import CupyRuntime
 
-    return CudaBackend(CupyRuntime())
+    return CudaBackend(CupyRuntime(index))
 
 
 __all__ = ["Adjacency", "Backend", "Block", "get_backend"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mge_gpu._memory import available_memory, bytes_text
+from mge_gpu._memory import bytes_text
 from mge_gpu._optional import require
 from mge_gpu.errors import GraphError, NotEnoughMemoryError
 
@@ -41,7 +41,7 @@ def check_memory(graph: "MultipartiteGraph", method: str) -> None:
     Raises:
         NotEnoughMemoryError: with the size it would take, what is available, and what to do instead.
     """
-    available = available_memory()
+    available = graph.backend.available_memory()
     if available is None:
         return
     each = PEAK_BYTES[method] + (12 if method == "to_scipy" and graph.num_edges >= 2**31 else 0)
@@ -61,8 +61,9 @@ def check_memory(graph: "MultipartiteGraph", method: str) -> None:
 def coo(graph: "MultipartiteGraph", method: str = "coo") -> Edges:
     """(source, target, weight) of every edge: int64, int64, float32, each (E,), for a conversion."""
     check_memory(graph, method)
-    source, target, weight = graph.backend.coo([b for _, _, b in graph.blocks])
-    return torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(weight)
+    backend = graph.backend
+    source, target, weight = map(backend.tensor, backend.coo([b for _, _, b in graph.blocks]))
+    return source, target, weight
 
 
 def coo_chunks(graph: "MultipartiteGraph", chunks: int) -> Iterator[Edges]:
@@ -73,11 +74,9 @@ def coo_chunks(graph: "MultipartiteGraph", chunks: int) -> Iterator[Edges]:
     limit = CHUNK if chunks is True else chunks
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise GraphError(f"got chunks={chunks!r}, expected True or the most edges of a chunk, at least 1")
-    pieces = graph.backend.coo_chunks([b for _, _, b in graph.blocks], limit)
-    return (
-        (torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(weight))
-        for source, target, weight in pieces
-    )
+    backend = graph.backend
+    pieces = backend.coo_chunks([b for _, _, b in graph.blocks], limit)
+    return ((backend.tensor(s), backend.tensor(t), backend.tensor(w)) for s, t, w in pieces)
 
 
 def partition_of_nodes(graph: "MultipartiteGraph") -> np.ndarray:
@@ -89,7 +88,7 @@ def to_scipy(graph: "MultipartiteGraph") -> Any:
     """``scipy.sparse.csr_array`` (N, N) float32 with A[source, target] = weight."""
     import scipy.sparse
 
-    source, target, weight = (x.numpy() for x in coo(graph, "to_scipy"))
+    source, target, weight = (x.cpu().numpy() for x in coo(graph, "to_scipy"))
     n = graph.num_nodes
     return scipy.sparse.coo_array((weight, (source, target)), shape=(n, n)).tocsr()
 
@@ -104,7 +103,7 @@ def to_torch_sparse_coo(graph: "MultipartiteGraph") -> torch.Tensor:
 def to_igraph(graph: "MultipartiteGraph") -> Any:
     """Directed ``igraph.Graph`` with edge attribute weight and vertex attribute partition."""
     igraph = require("igraph", "graphs", "to_igraph()")
-    source, target, weight = (x.numpy() for x in coo(graph, "to_igraph"))
+    source, target, weight = (x.cpu().numpy() for x in coo(graph, "to_igraph"))
     out = igraph.Graph(n=graph.num_nodes, edges=np.stack([source, target], 1), directed=True)
     out.es["weight"] = weight.tolist()
     out.vs["partition"] = partition_of_nodes(graph).tolist()
@@ -128,7 +127,7 @@ def to_pyg(graph: "MultipartiteGraph") -> Any:
     return data.Data(
         edge_index=torch.stack([source, target]),
         edge_weight=weight,
-        partition=torch.from_numpy(partition_of_nodes(graph)),
+        partition=torch.from_numpy(partition_of_nodes(graph)).to(weight.device),
         num_nodes=graph.num_nodes,
     )
 

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from mge_gpu.backends import get_backend
 from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import Group, LazyBlocks, Placed, Weight, build_block, group_contributions
@@ -43,11 +44,13 @@ def encode(
             C_in, right C_out, weight = L2 norm of the kernel).
         pad_input: give nodes to the first convolution's zero padding, as the published counts do.
         identity_skips: add unit-weight edges for identity skips.
-        device: "cpu" (the default).
+        device: where the graph's edges are written down and its metrics computed: "cpu" (the default) or
+            "cuda", which needs the extra cuda. The blocks themselves are made on the CPU.
 
     Raises:
         MaskError: a mask or weight is NaN, of the wrong shape, of an unknown name or not binary.
         TracingError: the model cannot be traced.
+        GraphError: ``device`` is unknown or cannot be used here.
 
     Reference: Cunegatti et al., "Understanding Sparse Neural Networks from their Topology via
     Multipartite Graph Representations", TMLR 2024.
@@ -59,8 +62,7 @@ def encode(
     """
     if encoding not in ENCODINGS:
         raise GraphError(f"got encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}")
-    if str(device or "cpu").split(":")[0] != "cpu":
-        raise GraphError(f"got device {str(device)!r}, but graphs live on 'cpu'; leave device out")
+    get_backend(device := device or "cpu")  # raises where it cannot be used
     if isinstance(model, Program):
         program = model
         if input_shape is not None and tuple(input_shape) != program.input_shape:
@@ -89,6 +91,7 @@ def encode(
             "pad_input": program.pad_input,
             "identity_skips": program.identity_skips,
         },
+        device,
     )
 
 

@@ -48,7 +48,7 @@ class MultipartiteGraph:
         input_partitions: Sequence[int],
         output_partitions: Sequence[int],
         info: Mapping[str, Any] | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> None:
         self.partitions = tuple(partitions)
         self.num_nodes = sum(p.size for p in self.partitions)
@@ -63,7 +63,7 @@ class MultipartiteGraph:
     @property
     def backend(self) -> Backend:
         """The backend that computes on this graph."""
-        return get_backend(self.device.type)
+        return get_backend(self.device)
 
     def iterate_blocks(self) -> Iterable[Placed]:
         """(source, target, block, position pairs) of each block, made one at a time where they are many."""

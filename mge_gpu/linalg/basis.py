@@ -1,11 +1,13 @@
 """An orthonormal basis of a few long vectors, in double or single precision, for block Krylov methods."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mge_gpu.backends.cpu.serial import spread_out
-from mge_gpu.linalg import kernels
+from mge_gpu.linalg import device, kernels
 
 Vectors = NDArray[np.float64]
 
@@ -19,10 +21,13 @@ class Basis:
         length: number of elements of a vector.
         capacity: number of vectors there is room for.
         dtype: float64, or float32 for half the memory; sums over pieces are in float64 either way.
+        like: an array of the kind that holds the vectors; NumPy's by default.
     """
 
-    def __init__(self, length: int, capacity: int, dtype: type[np.floating] = np.float64) -> None:
-        self.vectors = np.empty((capacity, length), dtype)  # (capacity, length)
+    def __init__(
+        self, length: int, capacity: int, dtype: type[np.floating] = np.float64, like: Any = None
+    ) -> None:
+        self.vectors = np.empty((capacity, length), dtype, like=like)  # (capacity, length)
         self.size = 0
 
     def remove(self, x: Vectors, first: int = 0, lead: int = 0) -> Vectors:  # (b, length) -> (size, b)
@@ -51,6 +56,10 @@ class Basis:
     def rotate(self, combination: Vectors) -> None:  # (size, kept)
         """Replace the basis by the given combinations of its vectors, in place."""
         kept = combination.shape[1]
+        if not isinstance(self.vectors, np.ndarray):
+            device.rotate(self.vectors, self.size, combination)
+            self.size = kept
+            return
         turn = torch.from_numpy(np.ascontiguousarray(combination.T, self.vectors.dtype))
         held = torch.from_numpy(self.vectors)
 
@@ -60,6 +69,11 @@ class Basis:
 
         spread_out(piece, -(-self.vectors.shape[1] // CHUNK), self.vectors.size)
         self.size = kept
+
+
+def random_vectors(generator: np.random.Generator, shape: tuple[int, ...], like: Any = None) -> Any:
+    """Normal numbers in float64, the same ones on every device."""
+    return np.asarray(generator.standard_normal(shape), like=like)
 
 
 def orthonormalise(
@@ -81,7 +95,7 @@ def orthonormalise(
     b, length = x.shape
     floor = 16 * float(np.finfo(basis.vectors.dtype).eps) * scale
     room = min(b, length - basis.size)
-    q, r = np.empty((room, length)), np.zeros((room, b))
+    q, r = np.empty((room, length), like=x), np.zeros((room, b))
     used = 0
     for column in range(b):
         row = x[column]
@@ -98,7 +112,7 @@ def orthonormalise(
             q[used] = row if norm > 1e-3 * scale else _direction(basis, q[:used], row)
             used += 1
     while used < room:
-        q[used] = _direction(basis, q[:used], generator.standard_normal((length,)))
+        q[used] = _direction(basis, q[:used], random_vectors(generator, (length,), x))
         used += 1
     return q, r
 

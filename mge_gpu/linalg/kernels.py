@@ -2,6 +2,7 @@
 
 A threaded BLAS keeps its threads spinning after each call; on a machine of a few cores they take the
 time of the kernels that apply the operator in between (six times slower products were measured).
+Arrays that are not NumPy's go to `device`.
 """
 
 import numba
@@ -10,6 +11,7 @@ import torch
 
 from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import num_threads, run
+from mge_gpu.linalg import device
 
 PIECE = 1 << 11  # elements that stay in cache while all vectors of a basis pass over them
 SERIAL = 1 << 15  # shorter vectors are not worth a second thread
@@ -64,6 +66,8 @@ def dots(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
     >>> dots(np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([3.0, 4.0])).tolist()
     [11.0, 4.0]
     """
+    if not isinstance(x, np.ndarray):
+        return device.dots(rows, x)
     cuts = _ranges(len(x))
     out = np.zeros((len(cuts) - 1, len(rows)))
     run(lambda k: _dots(rows, x, cuts[k], cuts[k + 1], out[k]), len(out), short=True)
@@ -76,6 +80,8 @@ def remove(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
 
     Twice, since once is not enough in floating point (Giraud, Langou and Rozložník, 2005).
     """
+    if not isinstance(x, np.ndarray):
+        return device.remove(rows, x)
     first = dots(rows, x)
     cuts = _ranges(len(x))
     out = np.zeros((len(cuts) - 1, len(rows)))
@@ -113,6 +119,8 @@ def less(x: np.ndarray, a: float, y: np.ndarray, z: np.ndarray | None = None) ->
     >>> less(x, 1.0, np.array([0.0, 4.0])), x.tolist()
     (9.0, [3.0, 0.0])
     """
+    if not isinstance(x, np.ndarray):
+        return device.less(x, a, y, z)
     cuts, other = _ranges(len(x)), x if z is None else z
     factor = x.dtype.type(a)
     parts = run(
@@ -131,11 +139,13 @@ def _diagonal_less(d: np.ndarray, x: np.ndarray, y: np.ndarray, start: int, stop
 
 
 def diagonal_less(d: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """d x - y element by element, in the memory of y.
+    """d x - y element by element; y may be overwritten.
 
     >>> diagonal_less(np.array([2.0]), np.array([3.0]), np.array([1.0])).tolist()
     [5.0]
     """
+    if not isinstance(x, np.ndarray):
+        return d * x - y
     cuts = _ranges(len(x))
     run(lambda k: _diagonal_less(d, x, y, cuts[k], cuts[k + 1]), len(cuts) - 1, short=True)
     return y

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mge_gpu.errors import MetricError
 from mge_gpu.linalg import kernels
-from mge_gpu.linalg.basis import Basis, Vectors, orthonormalise
+from mge_gpu.linalg.basis import Basis, Vectors, orthonormalise, random_vectors
 
 Apply = Callable[[Any], Any]  # (b, n) of the basis' dtype -> (b, n), one vector a row
 
@@ -55,6 +55,7 @@ def extreme_eigenvalues(
     basis_size: int | None = None,
     dtype: type[np.floating] | None = None,
     copies: bool = True,
+    like: Any = None,
 ) -> tuple[NDArray[np.float64], LanczosInfo]:
     """The k extreme eigenvalues, with multiplicity, of a symmetric operator.
 
@@ -85,6 +86,7 @@ def extreme_eigenvalues(
             a relative accuracy of about 1e-6. By default float64 where it fits 0.9 GiB.
         copies: look for further copies of multiple eigenvalues. False where all wanted values but the last
             are known to be simple, or copies are not to be counted.
+        like: an array of the kind that the operator takes (CuPy's, say); NumPy's by default.
 
     Returns:
         values (k,) float64, extreme first, and how the run went.
@@ -111,7 +113,9 @@ def extreme_eigenvalues(
         return np.zeros(0), LanczosInfo(True, 0, 0, 0, np.zeros(0))
     b = min(block, n)
     capacity, dtype = _capacity(n, k, b, basis_size, dtype)
-    run = _Lanczos(apply, Basis(n, capacity, dtype), k, which, np.random.default_rng(seed), max_iterations)
+    run = _Lanczos(
+        apply, Basis(n, capacity, dtype, like), k, which, np.random.default_rng(seed), max_iterations
+    )
     run.start(b)
     converged = run.converge(tol)
     if b < k and copies:
@@ -173,7 +177,8 @@ class _Lanczos:
 
     def start(self, b: int) -> None:
         """A random first block: every eigenvector has about the same share in it."""
-        x = self.generator.standard_normal((b, self.basis.vectors.shape[1]))
+        vectors = self.basis.vectors
+        x = random_vectors(self.generator, (b, vectors.shape[1]), vectors)
         self.basis.remove(x)
         self.next, _ = orthonormalise(self.basis, x, 0.0, self.generator)
 
@@ -227,7 +232,7 @@ class _Lanczos:
         b, before = len(self.next), self.basis.size
         self.basis.append(self.next)
         block = self.basis.last(b)  # as it is stored, so that the projection is that of the basis
-        image = np.array(self.apply(block), np.float64)
+        image = self.apply(block).astype(np.float64)
         if image.shape != block.shape or not all(np.isfinite(kernels.norm(row)) for row in image):
             raise MetricError(
                 f"the operator returned NaN, Inf or another shape: {image.shape} for an input of "
@@ -348,6 +353,7 @@ def singular_values(
     basis_size: int | None = None,
     dtype: type[np.floating] | None = None,
     copies: bool = True,
+    like: Any = None,
 ) -> tuple[NDArray[np.float64], LanczosInfo]:
     """The k largest singular values, with multiplicity, through B Bᵀ or Bᵀ B, whichever is smaller.
 
@@ -383,6 +389,7 @@ def singular_values(
         basis_size=basis_size,
         dtype=dtype,
         copies=copies,
+        like=like,
     )
     values = np.sqrt(np.maximum(squares, 0.0))
     # an error e of σ² is one of e / (σ + sqrt(σ² - e)) of σ, at most e / σ and sqrt(e)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
@@ -22,8 +23,11 @@ def largest_eigenvalue(
     max_iterations: int = 2000,
     seed: int = 0,
     dtype: type[np.floating] = np.float64,
+    like: Any = None,
 ) -> tuple[float, LanczosInfo]:
     """The algebraically largest eigenvalue of a symmetric operator on (n,) vectors of ``dtype``.
+
+    The vectors are arrays of the kind of ``like`` (CuPy's, say); NumPy's by default.
 
     Loss of orthogonality only repeats eigenvalues that have converged already, and leaves the residual
     beta_m |s_m| of the largest one true (Paige, Linear Algebra and its Applications 34, 1980). So
@@ -45,17 +49,17 @@ def largest_eigenvalue(
     """
     if n == 0:
         return 0.0, LanczosInfo(True, 0, 0, 0, np.zeros(0))
-    now = np.random.default_rng(seed).standard_normal(n, dtype)
+    now = np.asarray(np.random.default_rng(seed).standard_normal(n, dtype), like=like)
     now /= dtype(kernels.norm(now))
-    before = np.zeros(n, dtype)
+    before = np.zeros(n, dtype, like=like)
     smallest = 64 * float(np.finfo(dtype).eps)
     alphas: list[float] = []
     history: list[float] = []
     betas: list[float] = []
     value, bound, beta, converged = 0.0, np.inf, 0.0, False
     while not converged and len(alphas) < max_iterations:
-        image = np.asarray(apply(now), dtype)
-        if np.may_share_memory(image, now):
+        image = apply(now).astype(dtype, copy=False)
+        if image is now or (like is None and np.may_share_memory(image, now)):
             image = image.copy()
         alpha = kernels.less(image, beta, before, now)
         beta = float(np.sqrt(kernels.less(image, alpha, now)))

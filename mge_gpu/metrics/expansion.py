@@ -55,9 +55,12 @@ _prepared: WeakKeyDictionary[Workspace, dict[Any, Any]] = WeakKeyDictionary()
 
 def _accuracy(w: Workspace) -> dict[str, Any]:
     """How accurately eigenvalues are found whose difference is wanted, and in which precision."""
-    if w.graph.num_nodes <= FINE_NODES:
-        return {"tol": FINE, "dtype": np.float64}
-    return {"tol": TOLERANCE, "dtype": np.float32}
+    fine = w.graph.num_nodes <= FINE_NODES
+    return {
+        "tol": FINE if fine else TOLERANCE,
+        "dtype": np.float64 if fine else np.float32,
+        "like": w.backend.prototype(),
+    }
 
 
 def _operator(w: Workspace, forward: Sequence[Block], backward: Sequence[Block]) -> Any:
@@ -101,11 +104,11 @@ def _halves(w: Workspace, colour: list[bool]) -> tuple[Any, Any, tuple[int, int]
 
     def through(apply: Any, here: bool) -> Any:
         def one(x: np.ndarray) -> np.ndarray:
-            full = np.zeros(w.graph.num_nodes, x.dtype)
+            full = np.zeros(w.graph.num_nodes, x.dtype, like=x)
             for whole, part in slices[here]:
                 full[whole] = x[part]
             image = apply(full)
-            out = np.empty(sizes[not here], image.dtype)
+            out = np.empty(sizes[not here], image.dtype, like=x)
             for whole, part in slices[not here]:
                 out[part] = image[whole]
             return out
@@ -151,10 +154,10 @@ def spectral_gap(w: Workspace) -> Measured:
 def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
     apply, n = _symmetric(w), w.graph.num_nodes
-    dtype = _accuracy(w)["dtype"]
-    strength = apply(np.ones(n, dtype))
+    options = _accuracy(w) | {"tol": TOLERANCE}
+    strength = apply(np.ones(n, options["dtype"], like=options["like"]))
     value, info = largest_eigenvalue(
-        lambda x: kernels.diagonal_less(strength, x, apply(x)), n, tol=TOLERANCE, seed=w.seed, dtype=dtype
+        lambda x: kernels.diagonal_less(strength, x, apply(x)), n, seed=w.seed, **options
     )
     return Measured(value, _note(info, "Lanczos on the Laplacian", apply))
 
@@ -182,7 +185,8 @@ def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[
         if key not in known:
             raise MetricError(f"got metric {key!r}, expected some of {', '.join(known)}")
     out: list[dict[str, Measured]] = [{} for _ in workspaces]
-    small = [k for k, w in enumerate(workspaces) if w.graph.num_nodes < LARGE]
+    side_by_side = [w.backend.shares_cores and w.graph.num_nodes < LARGE for w in workspaces]
+    small = [k for k, together in enumerate(side_by_side) if together]
 
     def measure(j: int) -> None:
         w = workspaces[small[j]]
@@ -190,8 +194,9 @@ def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[
 
     run_serial(measure, len(small))
     for k, w in enumerate(workspaces):
-        if w.graph.num_nodes >= LARGE:
-            out[k] = {key: known[key](w) for key in keys}
+        if not side_by_side[k]:
+            with w.backend.active():
+                out[k] = {key: known[key](w) for key in keys}
     return out
 
 

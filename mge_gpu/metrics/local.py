@@ -1,5 +1,8 @@
 """Local connectivity: who is cut off, and which edges lead nowhere."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from mge_gpu.metrics.base import Measured, Workspace, metric
@@ -7,16 +10,18 @@ from mge_gpu.metrics.base import Measured, Workspace, metric
 HOW = "degrees from the compressed adjacency"
 
 
-def sinks(w: Workspace) -> np.ndarray:
+def sinks(w: Workspace) -> Any:
     """Nodes outside the output partitions with in-degree > 0 and out-degree 0, (N,) bool."""
-    found: np.ndarray = (w.indeg > 0) & (w.outdeg == 0) & ~w.graph.in_partitions(w.graph.output_partitions)
-    return found
+    return (w.indeg > 0) & (w.outdeg == 0) & ~_in_partitions(w, w.graph.output_partitions)
 
 
-def sources(w: Workspace) -> np.ndarray:
+def sources(w: Workspace) -> Any:
     """Nodes outside the input partitions with in-degree 0 and out-degree > 0, (N,) bool."""
-    found: np.ndarray = (w.indeg == 0) & (w.outdeg > 0) & ~w.graph.in_partitions(w.graph.input_partitions)
-    return found
+    return (w.indeg == 0) & (w.outdeg > 0) & ~_in_partitions(w, w.graph.input_partitions)
+
+
+def _in_partitions(w: Workspace, indices: Sequence[int]) -> Any:
+    return np.asarray(w.graph.in_partitions(indices), like=w.backend.prototype())
 
 
 @metric("sink_nodes")

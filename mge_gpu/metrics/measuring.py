@@ -50,4 +50,6 @@ def measure(
         if progress is not None:
             progress(key, k / len(ordered))
         begin = time.perf_counter()
-        tally.add(key, METRICS[key](workspace), time.perf_counter() - begin)
+        with workspace.backend.active():
+            measured = METRICS[key](workspace)
+        tally.add(key, measured, time.perf_counter() - begin)

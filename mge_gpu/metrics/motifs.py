@@ -24,6 +24,7 @@ def motifs(w: Workspace) -> Measured:
     paths = _edge_products(w)
     claws = sum(d * (d - 1) * (d - 2) // 6 * c for d, c in _histogram(degree))
     nodes, times = w.backend.representatives(w.adjacency, False)
+    degree = w.backend.host(degree)
     cost = w.backend.path_counts(w.adjacency, nodes, False)
     if w.exact or cost.sum() <= sampling.BUDGET:
         squares, corners, pairs = w.backend.wedge_counts(w.adjacency, nodes, cost).T

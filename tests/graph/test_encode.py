@@ -143,8 +143,10 @@ def test_unknown_encoding() -> None:
         mge_gpu.encode(nn.Linear(2, 2), (2,), encoding="unrolled")
 
 
-@pytest.mark.parametrize("where", ["cuda", "cuda:1", torch.device("cuda"), "meta"])
+@pytest.mark.parametrize("where", ["cuda", "cuda:9", torch.device("cuda"), "meta"])
 def test_device_without_a_backend(where: str | torch.device) -> None:
+    if torch.cuda.is_available() and str(where) == "cuda":
+        pytest.skip("this machine has a CUDA device")
     with pytest.raises(GraphError, match=r"got device '(cuda|meta).*'cpu'"):
         mge_gpu.encode(nn.Linear(2, 2), (2,), device=where)
 

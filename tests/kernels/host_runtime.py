@@ -1,4 +1,4 @@
-"""The kernels of ``kernels/*.cu`` compiled by g++ and run on the host, over NumPy arrays."""
+"""The kernels of ``kernels/*.cu`` compiled by g++ and run on the host, over arrays as strict as a GPU's."""
 
 import ctypes
 import hashlib
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+from tests.kernels.strict import DeviceArray, StrictNumpy
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 CACHE = Path(__file__).parents[2] / ".pytest_cache" / "kernels"
@@ -48,7 +51,7 @@ def compile_on_host(source: str) -> ctypes.CDLL:
 class HostRuntime:
     """A `Runtime` of the host: blocks run one after the other, in a random order, their threads together."""
 
-    xp = np
+    xp = StrictNumpy()
 
     def __init__(self, threads: int = 1, most_blocks: int = 7, seed: int = 0) -> None:
         self.block, self.most_blocks = threads, most_blocks
@@ -82,21 +85,29 @@ class HostRuntime:
         """Three blocks at most, so that they take turns."""
         return min(count, 3)
 
-    def address(self, array: np.ndarray) -> int:
-        """Where the array lies."""
-        return int(array.ctypes.data)
+    def available_memory(self) -> int | None:
+        """Enough."""
+        return None
 
-    def host(self, array: np.ndarray) -> np.ndarray:
-        """The array itself."""
-        return array
+    def tensor(self, array: DeviceArray) -> torch.Tensor:
+        """A torch tensor in the array's memory."""
+        return torch.from_numpy(array.array)
+
+    def address(self, array: DeviceArray) -> int:
+        """Where the array lies."""
+        return int(array.array.ctypes.data)
+
+    def host(self, array: DeviceArray) -> np.ndarray:
+        """A copy."""
+        return array.get()
 
 
 def _cell(argument: Any) -> np.ndarray:
     """What holds the value of an argument: an address, or a scalar."""
     if argument is None:
         return np.zeros(1, np.uint64)
-    if isinstance(argument, np.ndarray):
-        assert argument.flags.c_contiguous
-        return np.array([argument.ctypes.data], np.uint64)
+    if isinstance(argument, DeviceArray):
+        assert argument.array.flags.c_contiguous
+        return np.array([argument.array.ctypes.data], np.uint64)
     assert isinstance(argument, np.generic), f"an argument without a type: {argument!r}"
     return np.array([argument])

@@ -1,10 +1,13 @@
 """`CpuBackend`: the primitives of `mge_gpu.backends.Backend` in numba."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+import torch
 
+from mge_gpu._memory import available_memory
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
@@ -15,6 +18,26 @@ class CpuBackend:
     """Primitives on the CPU; arrays are NumPy arrays."""
 
     name = "cpu"
+    shares_cores = True
+
+    def active(self) -> AbstractContextManager[None]:
+        """Nothing to prepare."""
+        return nullcontext()
+
+    def available_memory(self) -> int | None:
+        """Bytes of memory that are free, or None where the system does not say."""
+        return available_memory()
+
+    def tensor(self, array: np.ndarray) -> torch.Tensor:
+        """A torch tensor in the array's memory."""
+        return torch.from_numpy(array)
+
+    def prototype(self) -> None:
+        """NumPy's arrays are their own."""
+
+    def host(self, array: np.ndarray) -> np.ndarray:
+        """The array itself."""
+        return array
 
     def degrees(self, adjacency: Adjacency) -> tuple[np.ndarray, np.ndarray]:
         """(in-degree, out-degree), each (N,) int64."""

@@ -1,10 +1,12 @@
 """`CudaBackend`: the primitives of `mge_gpu.backends.Backend` by the kernels of ``kernels/*.cu``."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cpu import cuts
@@ -35,6 +37,7 @@ class CudaBackend:
     """Primitives over a `Runtime`; arrays are the runtime's. The adjacency used last stays on the device."""
 
     name = "cuda"
+    shares_cores = False
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime, self.xp = runtime, runtime.xp
@@ -45,6 +48,28 @@ class CudaBackend:
             self._last = None  # the old one makes room first
             self._last = adjacency, resident_adjacency(self.runtime, adjacency)
         return self._last[1]
+
+    def active(self) -> AbstractContextManager[None]:
+        """What is done with arrays goes to the device, and to torch's current stream."""
+        return self.runtime.active()
+
+    def available_memory(self) -> int | None:
+        """Bytes of the device's memory that are free."""
+        return self.runtime.available_memory()
+
+    @_on_device
+    def tensor(self, array: Any) -> torch.Tensor:
+        """A torch tensor in the array's memory."""
+        return self.runtime.tensor(array)
+
+    @_on_device
+    def prototype(self) -> Any:
+        """An empty array of the device."""
+        return self.xp.empty(0, np.float32)
+
+    def host(self, array: Any) -> np.ndarray:
+        """A copy in the host's memory."""
+        return self.runtime.host(array)
 
     @_on_device
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
@@ -123,61 +148,59 @@ class CudaBackend:
         bridges, articulation = cuts.low_points(*cuts.undirected_csr(n, *map(self.runtime.host, ends)))
         return int(bridges), int(articulation)
 
-    @_on_device
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, found on the host."""
-        found = representatives(adjacency, directed)
-        return Representatives(*(self.xp.asarray(a) for a in found))
+        return representatives(adjacency, directed)
 
     @_on_device
-    def path_counts(self, adjacency: Adjacency, nodes: Any, directed: bool) -> Any:
+    def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
         """Two-step walks from each node plus one, (R,) int64."""
         degree = self._degree(adjacency, directed)
         return self._local("path_counts", adjacency, nodes, (), np.bool_(directed), degree)
 
     @_on_device
-    def two_hop_sizes(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+    def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Nodes within two directed steps of each node, itself included, (R,) int64."""
         words = adjacency.num_nodes // 32 + 1
         return self._scratch("two_hop_sizes", adjacency, nodes, (), (words, np.uint32), np.int64(words))
 
     @_on_device
-    def wedge_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+    def wedge_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Squares and triangles at each node, (R, 3) int64: see ``kernels/local.cu``."""
         return self._scratch("wedge_counts", adjacency, nodes, (3,), (adjacency.num_nodes, np.int32))
 
     @_on_device
-    def clique_counts(self, adjacency: Adjacency, nodes: Any, cost: Any) -> Any:
+    def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""
         if not clique_partitions(adjacency).any():
-            return self.xp.zeros(len(nodes), np.int64)
+            return np.zeros(len(nodes), np.int64)
         return self._scratch("clique_counts", adjacency, nodes, (), (adjacency.num_nodes, np.uint8))
 
     def _local(
         self,
         kernel: str,
         adjacency: Adjacency,
-        nodes: Any,
+        nodes: np.ndarray,
         columns: tuple[int, ...],
         *args: Any,
         blocks: int = -1,
-    ) -> Any:
+    ) -> np.ndarray:
         """One block a node (or ``blocks`` in all): a result a node."""
-        g, nodes = self._resident(adjacency), self.xp.asarray(nodes, np.int64)
+        g, there = self._resident(adjacency), self.xp.asarray(np.asarray(nodes, np.int64))
         out = self.xp.zeros((len(nodes), *columns), np.int64)
         blocks = len(nodes) if blocks < 0 else blocks
-        self.runtime.launch("local", kernel, blocks, g.table, nodes, np.int64(len(nodes)), *args, out)
-        return out
+        self.runtime.launch("local", kernel, blocks, g.table, there, np.int64(len(nodes)), *args, out)
+        return self.runtime.host(out)
 
     def _scratch(
         self,
         kernel: str,
         adjacency: Adjacency,
-        nodes: Any,
+        nodes: np.ndarray,
         columns: tuple[int, ...],
         scratch: tuple[int, type],
         *args: Any,
-    ) -> Any:
+    ) -> np.ndarray:
         """The same by as many blocks as have room for so many values each, which begin and end as zero."""
         size, dtype = scratch
         blocks = self.runtime.workers(len(nodes), size * np.dtype(dtype).itemsize)

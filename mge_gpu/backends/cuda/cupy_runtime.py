@@ -57,10 +57,11 @@ class CupyRuntime:
             import cupy
         except ImportError as error:
             raise GraphError(
-                "device 'cuda' needs CuPy; install the extra for your CUDA: pip install 'mge_gpu[cuda]'"
+                "got device 'cuda', but CuPy is not installed; pip install 'mge_gpu[cuda]', or use 'cpu'"
             ) from error
-        if not torch.cuda.is_available() or device >= torch.cuda.device_count():
-            raise GraphError(f"got device 'cuda:{device}', found {torch.cuda.device_count()} CUDA devices")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if device >= count:
+            raise GraphError(f"got device 'cuda:{device}', but torch sees {count} CUDA devices; use 'cpu'")
         capability = torch.cuda.get_device_capability(device)
         if capability < OLDEST:
             raise GraphError(
@@ -101,8 +102,19 @@ class CupyRuntime:
 
     def workers(self, count: int, scratch: int) -> int:
         """Blocks for which so much scratch each fits."""
+        fitting = max(SCRATCH, self.available_memory() // 2) // max(scratch, 1)
+        return max(1, min(count, 4 * self.multiprocessors, fitting))
+
+    def available_memory(self) -> int:
+        """What is free on the device, and what torch holds without using it."""
         free, _ = torch.cuda.mem_get_info(self.device)
-        return max(1, min(count, 4 * self.multiprocessors, max(SCRATCH, free // 2) // max(scratch, 1)))
+        held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(free + held)
+
+    def tensor(self, array: Any) -> torch.Tensor:
+        """A torch tensor in the array's memory (DLPack)."""
+        shared: torch.Tensor = torch.from_dlpack(array)
+        return shared
 
     def address(self, array: Any) -> int:
         """Address of an array's first element."""

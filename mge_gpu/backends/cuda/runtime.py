@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 
 class Runtime(Protocol):
@@ -29,6 +30,12 @@ class Runtime(Protocol):
 
     def workers(self, count: int, scratch: int) -> int:
         """Blocks, at most ``count``, for which ``scratch`` bytes each fit in the device's memory."""
+
+    def available_memory(self) -> int | None:
+        """Bytes of the device's memory that are free."""
+
+    def tensor(self, array: Any) -> torch.Tensor:
+        """A torch tensor in the array's memory."""
 
     def address(self, array: Any) -> int:
         """Address of an array's first element."""

@@ -1,0 +1,63 @@
+"""The sums of `kernels` for arrays of a GPU: CuPy's, through the functions of NumPy that they take over.
+
+Vectors of a basis are widened to double precision a piece at a time: all of them at once may not fit.
+"""
+
+from typing import Any
+
+import numpy as np
+
+PIECE = 1 << 26
+"""Bytes of a basis that are widened at a time."""
+
+
+def to_host(array: Any) -> np.ndarray:
+    """The array in NumPy, a copy where it lies on a GPU."""
+    if isinstance(array, np.ndarray):
+        return array
+    copied: np.ndarray = array.get()
+    return copied
+
+
+def _pieces(rows: Any) -> list[slice]:
+    width = max(1, PIECE // (8 * max(len(rows), 1)))
+    return [slice(at, at + width) for at in range(0, rows.shape[1], width)]
+
+
+def dots(rows: Any, x: Any) -> np.ndarray:
+    """rows @ x, (m, n) and (n,) -> (m,) float64 on the host."""
+    if not len(rows):
+        return np.zeros(0)
+    total = np.zeros(len(rows), like=x)
+    for part in _pieces(rows):
+        total += rows[:, part].astype(np.float64) @ x[part].astype(np.float64)
+    return to_host(total)
+
+
+def remove(rows: Any, x: Any) -> np.ndarray:
+    """Make x orthogonal to orthonormal rows, in place, in two passes; returns what was removed, (m,)."""
+    first = dots(rows, x)
+    _subtract(rows, first, x)
+    second = dots(rows, x)
+    _subtract(rows, second, x)
+    return first + second
+
+
+def _subtract(rows: Any, factors: np.ndarray, x: Any) -> None:
+    if len(rows):
+        there = np.asarray(factors, like=x)
+        for part in _pieces(rows):
+            x[part] -= there @ rows[:, part].astype(np.float64)
+
+
+def less(x: Any, a: float, y: Any, z: Any | None) -> float:
+    """x -= a y in place; x . z afterwards, or x . x without z."""
+    x -= x.dtype.type(a) * y
+    return float(dots(x[None], x if z is None else z)[0])
+
+
+def rotate(vectors: Any, size: int, combination: np.ndarray) -> None:
+    """The first rows become combinations (size, kept) of the first ``size`` rows, in place."""
+    turn = np.asarray(np.ascontiguousarray(combination.T, vectors.dtype), like=vectors)
+    for part in _pieces(vectors):
+        vectors[: len(turn), part] = turn @ vectors[:size, part]
