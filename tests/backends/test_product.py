@@ -23,10 +23,24 @@ class Attentive(nn.Module):
         return self.c(x * torch.sigmoid(self.b(x.mean((2, 3), keepdim=True))))
 
 
+class Mixed(nn.Module):
+    """Convolutions by channel, linear layers by token, strides in between, and a table that fits neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 9)
+        self.c, self.d = nn.Conv2d(9, 4, 3, stride=2), nn.Linear(12, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.b(self.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.d(self.c(x).flatten(2).reshape(1, -1, 12))
+
+
 def graphs() -> list[MultipartiteGraph]:
     torch.manual_seed(0)
     models = {
         (3, 9, 8): Attentive(),
+        (3, 7, 9): Mixed(),
         (4, 31, 40): nn.Sequential(
             nn.Conv2d(4, 7, (3, 5), (2, 1), 1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(7, 3, 1)
         ),

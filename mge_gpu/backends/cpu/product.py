@@ -13,7 +13,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.compress import jit
-from mge_gpu.backends.cpu.product_dense import DenseBlock, used_pairs
+from mge_gpu.backends.cpu.product_dense import DenseBlock, add_rows, load_rows, used_pairs
 from mge_gpu.backends.cpu.product_runs import SUM, collect, spread
 from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
@@ -156,17 +156,91 @@ def accumulate(
             spread(runs, a, b, s0, shared, y)
 
 
+class Side(NamedTuple):
+    """Source or target of a block, copied channel by channel to ``first`` on."""
+
+    first: int
+    channels: int
+    positions: int
+    offset: int
+    stride: int  # between channels
+    step: int  # between positions
+
+    @property
+    def size(self) -> int:
+        """Values that it takes."""
+        return self.channels * self.positions
+
+    def of(self, vector: np.ndarray) -> np.ndarray:
+        """Its rows in a vector of both sides, (channels, positions)."""
+        return vector[self.first : self.first + self.size].reshape(self.channels, self.positions)
+
+
+def staged(b: Block) -> tuple[Block, Side, Side] | None:
+    """The block on vectors of its own, channel by channel, and where its two sides come from.
+
+    None where positions lie next to one another already.
+    """
+    source0, length, step = b.runs[:, 1], b.runs[:, 2], b.runs[:, 4]
+    apart = int(np.gcd.reduce(np.concatenate([source0, step]))) if len(b.runs) else 0
+    if b.target_position_stride == 1 and apart <= 1:
+        return None
+    apart = apart or 1  # a single position
+    last = int((np.maximum(step, 0) * (length - 1) + source0).max(initial=0)) // apart
+    channels = int(b.source_channel.max(initial=-1)) + 1
+    source = Side(0, channels, last + 1, b.source_offset, b.source_channel_stride, apart)
+    targets = int(b.target_channel.max(initial=-1)) + 1
+    target = Side(
+        source.size,
+        targets,
+        b.target_positions,
+        b.target_offset,
+        b.target_channel_stride,
+        b.target_position_stride,
+    )
+    runs = b.runs // np.array([b.target_position_stride, apart, 1, b.target_position_stride, apart])
+    near = b._replace(
+        source_offset=0,
+        target_offset=target.first,
+        source_channel_stride=source.positions,
+        target_channel_stride=target.positions,
+        target_position_stride=1,
+        runs=runs,
+    )
+    return near, source, target
+
+
 class SparseBlock:
-    """A block with its nonzeros grouped by (source channel, tap)."""
+    """A block with its nonzeros grouped by (source channel, tap).
+
+    Where channels run fastest on either side (tokens), its part of the vectors is first copied channel by
+    channel, and back at the end: steps from one position to the next would miss the cache.
+    """
 
     def __init__(self, b: Block, parts: int) -> None:
-        self.block, self.groups = b, group(b)
+        self.groups = group(b)
+        self.staged = staged(b)
+        self.block = b = self.staged[0] if self.staged else b
         self.runs = b.runs // np.array([b.target_position_stride, 1, 1, b.target_position_stride, 1])
         cost = np.maximum(b.pair_count[self.groups.tap], 16) * (np.diff(self.groups.ptr) + 1)
         self.cuts = balanced(cost, parts)
 
     def add(self, part: int, x: np.ndarray, y: np.ndarray, forward: bool, backward: bool) -> None:
         """Add part ``part`` of W x (``forward``) and of W^T x (``backward``) to y."""
+        if self.staged is None:
+            return self._add(part, x, y, forward, backward)
+        sides = self.staged[1:]
+        near = np.empty(sum(s.size for s in sides), x.dtype)
+        far = np.zeros(len(near), y.dtype)
+        for side in sides:
+            load_rows(x, side.offset, side.stride, side.step, side.of(near))
+        self._add(part, near, far, forward, backward)
+        for side, wanted in zip(sides, (backward, forward), strict=True):
+            if wanted:
+                add_rows(side.of(far), y, side.offset, side.stride, side.step)
+        return None
+
+    def _add(self, part: int, x: np.ndarray, y: np.ndarray, forward: bool, backward: bool) -> None:
         b = self.block
         accumulate(
             self.groups,
@@ -200,6 +274,8 @@ def costs(b: Block, pairs: np.ndarray) -> tuple[float, float]:
     targets = int(b.target_channel.max(initial=-1)) + 1
     moved = 2.0 * b.pair_count[pairs % max(taps, 1)].sum()
     sparse = nonzeros * (30 + 0.18 * positions) + moved
+    if b.target_position_stride > 1:  # both sides are copied there and back
+        sparse += 6.0 * (targets + len(pairs) / max(taps, 1)) * positions
     dense = targets * len(pairs) * (0.3 + 0.08 * positions) + moved + 2.0 * (targets + len(pairs)) * positions
     return sparse, dense
 
