@@ -3,7 +3,6 @@
 Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
 """
 
-import enum
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,25 @@ import typer
 
 import mge_gpu
 from mge_gpu import cli_inputs, cli_outputs
+from mge_gpu.cli_options import (
+    DataOption,
+    DeviceOption,
+    Encoding,
+    IdentityOption,
+    InputOption,
+    JsonOption,
+    MasksOption,
+    MaybeSparsityOption,
+    MethodOption,
+    ModelArgument,
+    PadOption,
+    RootOption,
+    SeedOption,
+    SparsityOption,
+    WeightsOption,
+    new_file,
+    new_folder,
+)
 from mge_gpu.console import (
     INTERRUPTED,
     Interrupted,
@@ -31,91 +49,10 @@ app = typer.Typer(
 )
 
 
-class Encoding(enum.StrEnum):
-    """The graph encodings that can be asked for."""
-
-    mge = "mge"
-    rolled = "rolled"
-    rolled_channel = "rolled-channel"
-
-
-def _sparsity(value: float | None) -> float | None:
-    if value is not None and not 0 <= value < 1:
-        raise typer.BadParameter(f"{value} is not in [0, 1): it is the share of the weights that goes")
-    return value
-
-
-def _new_file(path: Path | None) -> Path | None:
-    """A file that is written after minutes of work: whether it can be is asked before them."""
-    if path is not None and path != Path("-"):
-        if path.is_dir():
-            raise typer.BadParameter(f"{path} is a folder; expected a file name")
-        if not path.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {path.parent}")
-    return path
-
-
-def _new_folder(path: Path | None) -> Path | None:
-    if path is not None and path.exists() and not path.is_dir():
-        raise typer.BadParameter(f"{path} is a file; expected a folder")
-    return path
-
-
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"mge-gpu {mge_gpu.__version__}")
         raise typer.Exit
-
-
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="torchvision:NAME, mge:NAME, package.module:factory, or FILE.pt2 written by torch.export.save",
-        show_default=False,
-    ),
-]
-InputOption = Annotated[
-    str, typer.Option("--input", metavar="CxHxW", help="Input shape without batch.", show_default=False)
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seeds initial weights, random pruning and data order.")]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="For methods that need data: digits (default), random, a torchvision set, FILE.npz, FILE.pt.",
-        show_default=False,
-    ),
-]
-RootOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder with the torchvision data set; nothing is downloaded.", show_default=False),
-]
-MasksOption = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="Masks, .pt or .safetensors: parameter name → 0/1."),
-]
-WeightsOption = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help="A state dict, .pt or .safetensors.")
-]
-MethodOption = Annotated[
-    str | None,
-    typer.Option("--prune", metavar="METHOD", help="Prune first, by this method.", show_default=False),
-]
-SparsityOption = Annotated[
-    float, typer.Option(callback=_sparsity, help="Share of the weights that goes, in [0, 1).")
-]
-MaybeSparsityOption = Annotated[
-    float | None,
-    typer.Option(callback=_sparsity, help="For --prune: share of the weights that goes, in [0, 1)."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
-IdentityOption = Annotated[
-    bool, typer.Option("--identity-skips", help="Unit-weight edges for identity skips.")
-]
-PadOption = Annotated[
-    bool, typer.Option(help="Count the input's nodes after the first layer's zero padding.")
-]
 
 
 @app.callback()
@@ -150,11 +87,12 @@ def analyze(
     exact: Annotated[bool, typer.Option("--exact", help="Never estimate, however long it takes.")] = False,
     identity_skips: IdentityOption = False,
     pad_input: PadOption = True,
+    device: DeviceOption = "cpu",
     json: JsonOption = False,
     csv: Annotated[
         Path | None,
         typer.Option(
-            callback=_new_file, metavar="FILE|-", help="Write the values as CSV; - is stdout, without table."
+            callback=new_file, metavar="FILE|-", help="Write the values as CSV; - is stdout, without table."
         ),
     ] = None,
 ) -> None:
@@ -188,6 +126,7 @@ def analyze(
             encoding=str(encoding),
             pad_input=pad_input,
             identity_skips=identity_skips,
+            device=device,
         )
         report = mge_gpu.topometrics(graph, metrics=wanted, exact=exact, seed=seed, progress=show)
     report.info.update(
@@ -229,7 +168,7 @@ def rank(
     out: Annotated[
         Path | None,
         typer.Option(
-            callback=_new_folder, help="Folder for masks, reports and the ranking.", show_default=False
+            callback=new_folder, help="Folder for masks, reports and the ranking.", show_default=False
         ),
     ] = None,
     ranker: Annotated[
@@ -290,7 +229,7 @@ def prune(
     sparsity: SparsityOption,
     out: Annotated[
         Path,
-        typer.Option(callback=_new_file, help="Masks to write, .safetensors or .pt.", show_default=False),
+        typer.Option(callback=new_file, help="Masks to write, .safetensors or .pt.", show_default=False),
     ],
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -334,7 +273,7 @@ def prune(
 def plot(
     model: ModelArgument,
     input_shape: InputOption,
-    out: Annotated[Path, typer.Option(callback=_new_file, help="Picture to write: .png, .svg or .pdf.")],
+    out: Annotated[Path, typer.Option(callback=new_file, help="Picture to write: .png, .svg or .pdf.")],
     masks: MasksOption = None,
     weights: WeightsOption = None,
     prune: MethodOption = None,

@@ -148,6 +148,12 @@ def test_an_input_that_does_not_fit(workdir):
     )
 
 
+def test_devices_that_are_not_there(workdir):
+    assert "got device 'tpu', expected 'cpu' or 'cuda'" in failed("analyze", *MODEL, "--device", "tpu")
+    if not torch.cuda.is_available():
+        assert "got device 'cuda', but " in failed("analyze", *MODEL, "--device", "cuda")
+
+
 def test_masks_that_do_not_fit(workdir):
     torch.save({"0.weight": torch.ones(4, 1, 2, 2, dtype=torch.bool)}, workdir / "masks.pt")
     assert "0.weight" in failed("analyze", *MODEL, "--masks", "masks.pt")

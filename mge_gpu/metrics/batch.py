@@ -1,4 +1,4 @@
-"""Many masks of one network: one trace, one geometry, and one eigenproblem for all."""
+"""Many masks of one network: one trace, one geometry, eigenproblems side by side."""
 
 import time
 from collections.abc import Mapping, Sequence

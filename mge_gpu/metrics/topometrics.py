@@ -64,7 +64,8 @@ def topometrics(
     Args:
         graph: a `MultipartiteGraph`; or a model or `Program`, then ``input_shape`` and the options
             of `mge_gpu.encode` apply; or a list of masks (parameter name -> mask), then ``model`` is
-            needed. Such a batch shares the trace, the geometry and the eigensolver's iterations.
+            needed. Such a batch shares the trace and the geometry; small graphs have their eigenvalues
+            computed side by side, one on each core.
         input_shape: shape of one sample without the batch dim, where a model is to be traced.
         metrics: "all"; "cheap", those that take O(nonzero weights + nodes) whatever the number of edges
             (nodes, edges, sinks, sources, disconnected, removable, one_hop, strength); a key of
