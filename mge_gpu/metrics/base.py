@@ -32,6 +32,8 @@ class Workspace:
 
     def __init__(self, graph: MultipartiteGraph, exact: bool = False, seed: int = 0) -> None:
         self.graph, self.exact, self.seed = graph, exact, seed
+        self.prepared: dict[Any, Any] = {}  # blocks as they were made ready for products
+        self.operators: dict[str, Any] = {}  # products that several metrics use, by name
         self.backend: Backend = graph.backend
 
     @property

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -49,10 +48,6 @@ LARGE = 1 << 19
 """Nodes from which on a batch takes one graph at a time, and components are worth knowing."""
 
 
-_operators: WeakKeyDictionary[Workspace, Any] = WeakKeyDictionary()
-_prepared: WeakKeyDictionary[Workspace, dict[Any, Any]] = WeakKeyDictionary()
-
-
 def _accuracy(w: Workspace) -> dict[str, Any]:
     """How accurately eigenvalues are found whose difference is wanted, and in which precision."""
     fine = w.graph.num_nodes <= FINE_NODES
@@ -66,14 +61,14 @@ def _accuracy(w: Workspace) -> dict[str, Any]:
 def _operator(w: Workspace, forward: Sequence[Block], backward: Sequence[Block]) -> Any:
     """An operator in the graph's precision; all of a workspace share their blocks."""
     single = _accuracy(w)["dtype"] is np.float32
-    return w.backend.operator(forward, backward, single=single, prepared=_prepared.setdefault(w, {}))
+    return w.backend.operator(forward, backward, single=single, prepared=w.prepared)
 
 
 def _symmetric(w: Workspace) -> Any:
     """x -> (A + A^T) x, made once for both metrics."""
-    if w not in _operators:
-        _operators[w] = _operator(w, w.blocks, w.blocks)
-    return _operators[w]
+    if "symmetric" not in w.operators:
+        w.operators["symmetric"] = _operator(w, w.blocks, w.blocks)
+    return w.operators["symmetric"]
 
 
 def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
