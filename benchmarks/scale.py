@@ -4,8 +4,7 @@
     python benchmarks/scale.py --table scale.json
 
 Each network and sparsity runs in a process of its own, whose peak memory is reported; a run that is in the
-file already is kept. ERK masks the weights of convolutions and linear layers; the joint projection of
-``nn.MultiheadAttention``, which is neither, gets a random mask of the same sparsity.
+file already is kept.
 """
 
 import argparse
@@ -31,10 +30,6 @@ def one(name: str, sparsity: float) -> dict[str, Any]:
     torch.manual_seed(0)
     model = getattr(torchvision.models, name)(weights=None)
     masks = mge_gpu.prune(model, "erk", sparsity=sparsity, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    for key, weight in model.named_parameters():
-        if key.endswith("in_proj_weight"):
-            masks[key] = torch.rand(weight.shape, generator=generator) >= sparsity
     begin = time.perf_counter()
     program = mge_gpu.trace(model, (3, 224, 224))
     traced = time.perf_counter()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mge_gpu._files import read_file
-from mge_gpu._weights import prunable_modules, refresh
+from mge_gpu._weights import prunable_places, refresh
 from mge_gpu.errors import DataError, MaskError
 
 MASK_SUFFIX = "_mask"
@@ -96,8 +96,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             raise MaskError(f"{path}: {key} holds NaN or Inf; a weight must be finite")
     with torch.no_grad():
         model.load_state_dict(tensors, strict=False)
-        for module in prunable_modules(model).values():
-            refresh(module)
+        for place in prunable_places(model).values():
+            refresh(place)
 
 
 def _first(keys: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,36 +25,59 @@ PRUNABLE = (
 HOOKS = (prune.BasePruningMethod, WeightNorm, SpectralNorm)
 
 
-def prunable_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules whose weight can be pruned, by the name of the weight, in module order.
+PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""Weights of `torch.nn.MultiheadAttention` beside its output projection, which is a Linear."""
+
+NAMES = ("weight", *PROJECTIONS)
+
+
+class Place(NamedTuple):
+    """Where a prunable weight is kept: a module and the name that the weight has in it."""
+
+    module: nn.Module
+    attribute: str
+
+
+def places_in(module: nn.Module) -> list[Place]:
+    """The prunable weights of a module itself, not of those inside it."""
+    if isinstance(module, PRUNABLE):
+        return [Place(module, "weight")]
+    if isinstance(module, nn.MultiheadAttention):
+        return [Place(module, name) for name in PROJECTIONS if getattr(module, name, None) is not None]
+    return []
+
+
+def prunable_places(model: nn.Module) -> dict[str, Place]:
+    """Where the weights are that can be pruned, by their names, in module order.
 
     A weight that several modules share appears once, under the first module's name.
     """
-    modules: dict[str, nn.Module] = {}
+    places: dict[str, Place] = {}
     seen: set[int] = set()
     for path, module in model.named_modules():
-        if isinstance(module, PRUNABLE):
-            name = f"{path}.weight" if path else "weight"
-            stored = stored_weight(module, name)
+        for place in places_in(module):
+            name = f"{path}.{place.attribute}" if path else place.attribute
+            stored = stored_weight(place, name)
             if id(stored) not in seen:
                 seen.add(id(stored))
-                modules[name] = module
-    return modules
+                places[name] = place
+    return places
 
 
-def stored_weight(module: nn.Module, name: str) -> Tensor:
+def stored_weight(place: Place, name: str) -> Tensor:
     """The tensor whose zeros become zeros of the module's weight: the weight or what it is computed from.
 
     Raises MaskError, naming the weight, where there is none (an uninitialised lazy layer, say).
     """
-    if parametrize.is_parametrized(module, "weight"):
-        tensors = module.get_submodule("parametrizations.weight")
+    module, attribute = place
+    if parametrize.is_parametrized(module, attribute):
+        tensors = module.get_submodule(f"parametrizations.{attribute}")
         originals = [*tensors.parameters(recurse=False), *tensors.buffers(recurse=False)]
-        weight = effective_weight(module)
+        weight = effective_weight(place)
         # weight_norm stores norms and directions: only the directions have the weight's shape. Where no
         # original has it (a low-rank product), the computed weight stands in and apply_masks refuses it.
         return next((tensor for tensor in reversed(originals) if tensor.shape == weight.shape), weight)
-    for key in ("weight_orig", "weight_v", "weight"):
+    for key in (f"{attribute}_orig", f"{attribute}_v", attribute):
         tensor = getattr(module, key, None)
         if isinstance(tensor, Tensor):
             if nn.parameter.is_lazy(tensor):
@@ -62,42 +86,46 @@ def stored_weight(module: nn.Module, name: str) -> Tensor:
     raise MaskError(f"{name}: the layer has no weight tensor")
 
 
-def is_masked_by_hook(module: nn.Module) -> bool:
+def is_masked_by_hook(place: Place) -> bool:
     """Whether torch.nn.utils.prune holds the weight as ``weight_orig`` times ``weight_mask``."""
-    return any(acts_on_weight(hook, prune.BasePruningMethod) for hook in module._forward_pre_hooks.values())
+    hooks = place.module._forward_pre_hooks.values()
+    return any(acts_on(place, hook, prune.BasePruningMethod) for hook in hooks)
 
 
-def is_plain(module: nn.Module) -> bool:
+def is_plain(place: Place) -> bool:
     """Whether the weight is a parameter and not computed from other tensors."""
-    return "weight" in module._parameters
+    return place.attribute in place.module._parameters
 
 
-def effective_weight(module: nn.Module) -> Tensor:
+def effective_weight(place: Place) -> Tensor:
     """The weight that the next forward pass will use, detached; computed without changing the module."""
+    module, attribute = place
     with torch.no_grad():
-        if parametrize.is_parametrized(module, "weight"):
-            with _evaluating(module.get_submodule("parametrizations.weight")):
-                return module.weight.detach()  # type: ignore[union-attr, operator]
+        if parametrize.is_parametrized(module, attribute):
+            with _evaluating(module.get_submodule(f"parametrizations.{attribute}")):
+                return getattr(module, attribute).detach()
         for hook in module._forward_pre_hooks.values():
-            # The attribute `weight` is as old as the last forward pass: compute it anew.
-            if acts_on_weight(hook, prune.BasePruningMethod):
-                return module.weight_orig.detach() * module.weight_mask.to(module.weight_orig.dtype)  # type: ignore
-            if acts_on_weight(hook, WeightNorm):
+            # The attribute is as old as the last forward pass: compute it anew.
+            if acts_on(place, hook, prune.BasePruningMethod):
+                original = getattr(module, f"{attribute}_orig").detach()
+                return original * getattr(module, f"{attribute}_mask").to(original.dtype)
+            if acts_on(place, hook, WeightNorm):
                 return hook.compute_weight(module).detach()  # type: ignore[attr-defined]
-            if acts_on_weight(hook, SpectralNorm):
+            if acts_on(place, hook, SpectralNorm):
                 return hook.compute_weight(module, do_power_iteration=False).detach()  # type: ignore[attr-defined]
-        return module.weight.detach()  # type: ignore[union-attr, operator]
+        return getattr(module, attribute).detach()
 
 
-def refresh(module: nn.Module) -> None:
+def refresh(place: Place) -> None:
     """Recompute the attribute that a pruning or norm hook would only renew at the next forward pass."""
-    if not is_plain(module) and not parametrize.is_parametrized(module, "weight"):
-        module.weight = effective_weight(module)
+    if not is_plain(place) and not parametrize.is_parametrized(*place):
+        setattr(place.module, place.attribute, effective_weight(place))
 
 
-def acts_on_weight(hook: object, kind: type | tuple[type, ...] = HOOKS) -> bool:
-    """Whether a forward pre-hook computes the module's weight (a hook of torch's, of this kind)."""
-    return isinstance(hook, kind) and getattr(hook, "_tensor_name", getattr(hook, "name", None)) == "weight"
+def acts_on(place: Place, hook: object, kind: type | tuple[type, ...] = HOOKS) -> bool:
+    """Whether a forward pre-hook computes the weight (a hook of torch's, of this kind)."""
+    named = getattr(hook, "_tensor_name", getattr(hook, "name", None))
+    return isinstance(hook, kind) and named == place.attribute
 
 
 @contextmanager

@@ -33,6 +33,7 @@ __all__ = [
 def prunable_parameters(model: nn.Module) -> dict[str, Tensor]:
     """Every weight of a convolution, transposed convolution or Linear, by name, in module order.
 
+    So are the joint or single input projections of ``nn.MultiheadAttention`` ("attn.in_proj_weight").
     Biases and normalisation layers are never prunable. A weight that several modules share appears once.
     The tensors are the model's own stored ones: for a weight under ``torch.nn.utils.prune`` that is
     ``weight_orig``, the dense weight; see :func:`effective_weights` for the weights a forward pass uses.
@@ -42,8 +43,8 @@ def prunable_parameters(model: nn.Module) -> dict[str, Tensor]:
     >>> {name: tuple(weight.shape) for name, weight in prunable_parameters(model).items()}
     {'0.weight': (8, 3, 3, 3), '3.weight': (2, 8)}
     """
-    modules = _weights.prunable_modules(model)
-    return {name: _weights.stored_weight(module, name) for name, module in modules.items()}
+    places = _weights.prunable_places(model)
+    return {name: _weights.stored_weight(place, name) for name, place in places.items()}
 
 
 def effective_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -56,7 +57,7 @@ def effective_weights(model: nn.Module) -> dict[str, Tensor]:
     >>> int(effective_weights(layer)["weight"].count_nonzero())
     2
     """
-    return {name: _weights.effective_weight(m) for name, m in _weights.prunable_modules(model).items()}
+    return {name: _weights.effective_weight(p) for name, p in _weights.prunable_places(model).items()}
 
 
 def masks_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -137,30 +138,30 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     >>> (layer.weight == 0).tolist()
     [[True, False]]
     """
-    modules = _weights.prunable_modules(model)
-    stored = {name: _weights.stored_weight(module, name) for name, module in modules.items()}
+    places = _weights.prunable_places(model)
+    stored = {name: _weights.stored_weight(place, name) for name, place in places.items()}
     checked = check_masks(masks, {name: weight.shape for name, weight in stored.items()})
     undo: dict[str, Tensor] = {}
     with torch.no_grad():
         # Parametrized weights first: they are the ones that can refuse.
-        for name in sorted(checked, key=lambda key: _weights.is_plain(modules[key])):
-            module, weight = modules[name], stored[name]
+        for name in sorted(checked, key=lambda key: _weights.is_plain(places[key])):
+            place, weight = places[name], stored[name]
             dropped = ~checked[name].to(weight.device)
-            if _weights.is_plain(module):
+            if _weights.is_plain(place):
                 weight.masked_fill_(dropped, 0)
                 continue
             undo[name] = weight.clone()
-            expected = _weights.effective_weight(module).masked_fill(dropped, 0)
+            expected = _weights.effective_weight(place).masked_fill(dropped, 0)
             weight.masked_fill_(dropped, 0)
-            if not torch.equal(_weights.effective_weight(module), expected):
+            if not torch.equal(_weights.effective_weight(place), expected):
                 for changed, values in undo.items():
                     stored[changed].copy_(values)
-                    _weights.refresh(modules[changed])
+                    _weights.refresh(places[changed])
                 raise MaskError(
                     f"{name}: zeros in the tensor that its parametrization starts from change more than the "
                     "dropped weights; remove it first (torch.nn.utils.parametrize.remove_parametrizations)"
                 )
-            _weights.refresh(module)
+            _weights.refresh(place)
 
 
 def save_masks(masks: Mapping[str, Tensor], path: str | Path) -> None:
@@ -184,7 +185,7 @@ def load_masks(path: str | Path) -> dict[str, torch.Tensor]:
     }
     if by_hook:
         # Biases can be pruned too; they are no part of the masks here.
-        by_hook = {name: mask for name, mask in by_hook.items() if name.split(".")[-1] == "weight"}
+        by_hook = {name: mask for name, mask in by_hook.items() if name.split(".")[-1] in _weights.NAMES}
     chosen = by_hook or tensors
     if not chosen:
         raise MaskError(f"{path}: holds no masks")

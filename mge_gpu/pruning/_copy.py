@@ -24,11 +24,11 @@ def dense_weights(model: nn.Module) -> dict[str, Tensor]:
     """
     return {
         name: (
-            module.weight_orig.detach()  # type: ignore[union-attr, operator]
-            if _weights.is_masked_by_hook(module)
-            else _weights.effective_weight(module)
+            _weights.stored_weight(place, name).detach()
+            if _weights.is_masked_by_hook(place)
+            else _weights.effective_weight(place)
         )
-        for name, module in _weights.prunable_modules(model).items()
+        for name, place in _weights.prunable_places(model).items()
     }
 
 
@@ -54,12 +54,12 @@ def dense_copy(
             hooks = getattr(module, table, {})
             for key in [key for key, hook in hooks.items() if not isinstance(hook, _weights.HOOKS)]:
                 del hooks[key]
-    modules = _weights.prunable_modules(clone)
-    shared = _shared_modules(clone, modules)
+    places = _weights.prunable_places(clone)
+    shared = _sharing(clone, places)
     for name, weight in dense.items():
         parameter = nn.Parameter(weight.clone())
-        for module in shared[name]:
-            _make_plain(module, parameter)
+        for place in shared[name]:
+            _make_plain(place, parameter)
     clone.eval()
     if dtype is None and any(p.dtype in (torch.float16, torch.bfloat16) for p in clone.parameters()):
         dtype = torch.float32
@@ -68,7 +68,7 @@ def dense_copy(
     clone.requires_grad_(False)
     weights: dict[str, nn.Parameter] = {}
     for name in dense:
-        weights[name] = modules[name].weight  # type: ignore[assignment]
+        weights[name] = getattr(*places[name])
         weights[name].requires_grad_(True)
         weights[name].grad = None
     return clone, weights
@@ -110,22 +110,24 @@ def _memo_of_computed_tensors(model: nn.Module) -> dict[int, Tensor]:
     }
 
 
-def _shared_modules(model: nn.Module, modules: dict[str, nn.Module]) -> dict[str, list[nn.Module]]:
-    """For each weight's name every module that stores this very tensor."""
-    owners: dict[int, list[nn.Module]] = {}
+def _sharing(model: nn.Module, places: dict[str, _weights.Place]) -> dict[str, list[_weights.Place]]:
+    """For each weight's name every place where this very tensor is stored."""
+    owners: dict[int, list[_weights.Place]] = {}
     for module in model.modules():
-        if isinstance(module, _weights.PRUNABLE):
-            owners.setdefault(id(_weights.stored_weight(module, "weight")), []).append(module)
-    return {name: owners[id(_weights.stored_weight(module, name))] for name, module in modules.items()}
+        for place in _weights.places_in(module):
+            owners.setdefault(id(_weights.stored_weight(place, place.attribute)), []).append(place)
+    return {name: owners[id(_weights.stored_weight(place, name))] for name, place in places.items()}
 
 
-def _make_plain(module: nn.Module, weight: nn.Parameter) -> None:
+def _make_plain(place: _weights.Place, weight: nn.Parameter) -> None:
     """Give the module ``weight`` as an ordinary parameter, in place of whatever it computed it from."""
-    if parametrize.is_parametrized(module, "weight"):
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-    for key in [key for key, hook in module._forward_pre_hooks.items() if _weights.acts_on_weight(hook)]:
+    module, attribute = place
+    if parametrize.is_parametrized(module, attribute):
+        parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
+    for key in [key for key, hook in module._forward_pre_hooks.items() if _weights.acts_on(place, hook)]:
         del module._forward_pre_hooks[key]
-    for name in ("weight", "weight_orig", "weight_mask", "weight_g", "weight_v", "weight_u"):
+    for suffix in ("", "_orig", "_mask", "_g", "_v", "_u"):
+        name = attribute + suffix
         if name in module._parameters or name in module._buffers or name in vars(module):
             delattr(module, name)
-    module.register_parameter("weight", weight)
+    module.register_parameter(attribute, weight)
