@@ -27,6 +27,8 @@ LAYERS = {
     "1x1, 256 -> 1024 at 14x14": (lambda: nn.Conv2d(256, 1024, 1), (256, 14, 14)),
     "1x1, 512 -> 2048 at 7x7": (lambda: nn.Conv2d(512, 2048, 1), (512, 7, 7)),
     "depthwise 3x3, 384 at 14x14": (lambda: nn.Conv2d(384, 384, 3, padding=1, groups=384), (384, 14, 14)),
+    "linear 96 -> 384 on 3136 tokens": (lambda: nn.Linear(96, 384), (3136, 96)),
+    "linear 768 -> 3072 on 197 tokens": (lambda: nn.Linear(768, 3072), (197, 768)),
     "linear 2048 -> 1000": (lambda: nn.Linear(2048, 1000), (2048,)),
 }
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
