@@ -12,6 +12,7 @@ from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cpu import cuts
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
+from mge_gpu.backends.cpu.threads import call
 from mge_gpu.backends.cuda import coo, forest, peel, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency
 from mge_gpu.backends.cuda.runtime import Runtime
@@ -145,7 +146,8 @@ class CudaBackend:
         _, source, target = forest.unite(self.runtime, self._resident(adjacency), n, parent)
         child = self.xp.flatnonzero(parent >= 0).astype(np.int32)
         ends = self.xp.concatenate([child, source]), self.xp.concatenate([parent[child], target])
-        bridges, articulation = cuts.low_points(*cuts.undirected_csr(n, *map(self.runtime.host, ends)))
+        source, target = map(self.runtime.host, ends)
+        bridges, articulation = call(lambda: cuts.low_points(*cuts.undirected_csr(n, source, target)))
         return int(bridges), int(articulation)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
