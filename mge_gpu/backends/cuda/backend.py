@@ -68,6 +68,7 @@ class CudaBackend:
         """An empty array of the device."""
         return self.xp.empty(0, np.float32)
 
+    @_on_device
     def host(self, array: Any) -> np.ndarray:
         """A copy in the host's memory."""
         return self.runtime.host(array)
