@@ -14,7 +14,7 @@ SAMPLE = 2_000_000_000
 TARGET = 0.005
 """Relative standard error at which an estimate ends."""
 
-LIMIT = 0.009
+LIMIT = 0.007
 """Relative standard error for which an estimate may take as many walks as an exact count, `BUDGET`."""
 
 SURE = 0.25
