@@ -184,9 +184,8 @@ def worker(library: str, rung: int, folder: str, only_build: bool) -> None:
 
         import mge_gpu
 
-        mge_gpu.topometrics(
-            torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Conv2d(2, 1, 2)), (1, 5, 5)
-        )
+        warm_up = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Conv2d(2, 1, 2))
+        mge_gpu.topometrics(warm_up, (1, 160, 160))  # large enough for the kernels of large graphs
         graph, trace_seconds, seconds = our_graph(rung)
         say(edges=graph.num_edges, nodes=graph.num_nodes, bytes=graph.info["bytes"], build=seconds,
             trace=trace_seconds)  # fmt: skip
