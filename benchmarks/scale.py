@@ -59,13 +59,15 @@ def one(name: str, sparsity: float) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table, with the metrics that take most of the time."""
     lines = [
-        "| network | sparsity | nodes | edges | trace + encode | metrics | peak RSS | slowest | estimated |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | sparsity | nodes | edges | trace + encode | metrics | peak RSS | slowest | products "
+        "| estimated |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
         seconds = r["report"]["seconds"]
         slow = sorted(seconds, key=lambda k: -seconds[k])[:3]
         most = ", ".join(f"{k} {seconds[k]:.0f} s" for k in slow)
+        products = r["report"]["how"]["spectral_radius"].split("; ")[-1]
         errors, values = r["report"]["standard_errors"], r["report"]["values"]
         estimated = (
             ", ".join(f"{k} ± {errors[k] / abs(values[k]):.2%}" for k in errors if values[k]) or "none"
@@ -73,7 +75,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {r['network']} | {r['sparsity']:.0%} | {r['nodes'] / 1e6:.1f} M | {r['edges'] / 1e9:.2f} G | "
             f"{r['trace_seconds'] + r['encode_seconds']:.1f} s | {r['metrics_seconds']:.0f} s | "
-            f"{r['peak_rss'] / 1e9:.2f} GB | {most} | {estimated} |"
+            f"{r['peak_rss'] / 1e9:.2f} GB | {most} | {products} | {estimated} |"
         )
     return "\n".join(lines)
 
