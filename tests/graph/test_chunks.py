@@ -116,7 +116,7 @@ def test_more_than_two_billion_edges(large: MultipartiteGraph, monkeypatch: pyte
     axis = np.array([227, 228, 227])  # target positions at which a tap is not padding
     total = (weights.reshape(3, 3) * axis * axis[:, None]).sum()
     assert report["strength"] == pytest.approx(2 * total / large.num_nodes, rel=1e-6)
-    monkeypatch.setattr("mge_gpu.graph.convert.available_memory", lambda: 20 * 10**9)
+    monkeypatch.setattr("mge_gpu.backends.cpu.backend.available_memory", lambda: 20 * 10**9)
     with pytest.raises(MGEError) as caught:
         large.coo()
     assert isinstance(caught.value, MemoryError)
@@ -147,7 +147,7 @@ def test_the_last_edges_of_a_large_block(large: MultipartiteGraph) -> None:
 
 @pytest.mark.parametrize("method", [m for m in PEAK_BYTES if m not in ("coo", "to_torch_sparse", "to_pyg")])
 def test_conversions_refuse(method: str, large: MultipartiteGraph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mge_gpu.graph.convert.available_memory", lambda: 10**9)
+    monkeypatch.setattr("mge_gpu.backends.cpu.backend.available_memory", lambda: 10**9)
     with pytest.raises(MemoryError, match=rf"^{method}\(\) of 3,.* edges takes .*B, 1 GB of memory"):
         getattr(large, method)()
 
@@ -155,7 +155,7 @@ def test_conversions_refuse(method: str, large: MultipartiteGraph, monkeypatch: 
 def test_no_refusal_where_it_fits_or_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = mge_gpu.encode(nn.Linear(30, 20), (30,))
     for available, fits in ((600 * 20, True), (600 * 20 - 1, False), (None, True)):
-        monkeypatch.setattr("mge_gpu.graph.convert.available_memory", lambda a=available: a)
+        monkeypatch.setattr("mge_gpu.backends.cpu.backend.available_memory", lambda a=available: a)
         if fits:
             assert len(graph.coo()[0]) == 600
         else:
