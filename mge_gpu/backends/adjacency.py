@@ -24,6 +24,7 @@ depends only on the neighbour list is computed once a hub. Hub h stands for list
 ``hub_anchor[h]``, along arc ``hub_arc[h]``.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -110,3 +111,8 @@ def arc_positions(adjacency: Adjacency, partition: int, arc: int) -> tuple[int, 
     if adjacency.arc_flat[arc]:
         return 1, int(adjacency.offset[partition + 1] - adjacency.offset[partition])
     return node_positions(adjacency, partition)
+
+
+def total_weight(blocks: Sequence[Block]) -> float:
+    """Sum of all edge weights, from the nonzeros and how many position pairs each stands for."""
+    return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))

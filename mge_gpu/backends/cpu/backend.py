@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mge_gpu._memory import available_memory
-from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
@@ -58,7 +58,7 @@ class CpuBackend:
 
     def total_weight(self, blocks: Sequence[Block]) -> float:
         """Sum of all edge weights."""
-        return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
+        return total_weight(blocks)
 
     def operator(
         self,

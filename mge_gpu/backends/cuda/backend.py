@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import cuts
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
@@ -98,7 +98,7 @@ class CudaBackend:
 
     def total_weight(self, blocks: Sequence[Block]) -> float:
         """Sum of all edge weights."""
-        return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))
+        return total_weight(blocks)
 
     @_on_device
     def operator(
