@@ -1,9 +1,7 @@
 """Labelled batches for the data-driven pruners: handwritten digits, random, torchvision, own files."""
 
-import difflib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,15 @@ import torch
 from torch import Tensor
 
 from mge_gpu._files import read_file
+from mge_gpu._image_sets import has_parts, open_image_set
 from mge_gpu._optional import require
 from mge_gpu.errors import DataError
 
 _RANDOM_SAMPLES = 4096
 _STATISTICS_SAMPLES = 256
+_SUFFIXES = (".npz", ".pt", ".pth")
+_TEST_SHARE = 0.2
+_SPLIT_SEED = 0
 _INPUT_KEYS = ("inputs", "input", "x", "X", "images", "data")
 _LABEL_KEYS = ("labels", "label", "y", "targets", "target")
 
@@ -86,9 +88,48 @@ def load_data(
         return _random(shape, num_classes, batch_size, seed)
     if spec == "digits":
         return _digits(shape, num_classes, batch_size, seed)
-    if Path(spec).suffix.lower() in (".npz", ".pt", ".pth"):
+    if Path(spec).suffix.lower() in _SUFFIXES:
         return _from_file(Path(spec), shape, num_classes, batch_size, seed)
     return _from_torchvision(str(spec), shape, num_classes, root, batch_size, seed)
+
+
+def load_split(
+    spec: str | Path,
+    input_shape: Sequence[int],
+    num_classes: int | None,
+    *,
+    root: str | Path | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> tuple[Data, Data]:
+    """Batches to train on and batches to test on, which share no sample; arguments as for :func:`load_data`.
+
+    torchvision data sets come in these two parts. From everything else a fifth is kept for testing: the
+    same samples whatever ``seed`` is, which orders the batches only.
+
+    >>> train, test = load_split("random", (3, 8, 8), 10)
+    >>> train.samples, test.samples
+    (3277, 819)
+    """
+    whole = load_data(spec, input_shape, num_classes, root=root, batch_size=batch_size, seed=seed)
+    named = str(spec) not in ("digits", "random") and Path(spec).suffix.lower() not in _SUFFIXES
+    if named and has_parts(open_image_set(str(spec), root, "train")[0]):
+        shape = _checked_shape(input_shape)
+        test = _from_torchvision(str(spec), shape, num_classes, root, batch_size, seed, "test")
+        return whole, test
+    if whole.samples < 2:
+        raise DataError(f"{spec}: holds {whole.samples} samples; a training and a test part need one each")
+    order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    tested = max(1, round(whole.samples * _TEST_SHARE))
+    return _subset(whole, order[tested:], "training"), _subset(whole, order[:tested], "test")
+
+
+def _subset(data: Data, chosen: Tensor, what: str) -> Data:  # chosen: (n,) int64, sample numbers
+    def fetch(numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return data.fetch(chosen[numbers])
+
+    description = f"{data.description}, the {what} part of {len(chosen)} samples"
+    return replace(data, fetch=fetch, samples=len(chosen), description=description)
 
 
 def _random(shape: tuple[int, ...], num_classes: int, batch_size: int, seed: int) -> Data:
@@ -181,9 +222,10 @@ def _from_torchvision(
     root: str | Path | None,
     batch_size: int,
     seed: int,
+    part: str = "train",
 ) -> Data:
     channels, height, width = _image_shape(shape, name)
-    dataset, official = _open_torchvision(name, root)
+    dataset, official = open_image_set(name, root, "train")
     functional = require("torchvision.transforms.functional", "vision", f"the data set {name!r}")
 
     def image(index: int) -> tuple[Tensor, int]:
@@ -204,11 +246,14 @@ def _from_torchvision(
                 )
         return _resize(pixels.unsqueeze(0), height, width)[0], int(label)
 
+    # Both parts are standardised by the training part's statistics.
     generator = torch.Generator().manual_seed(seed)
     sample = torch.randperm(len(dataset), generator=generator)[:_STATISTICS_SAMPLES]
     pixels = torch.stack([image(int(index))[0] for index in sample])
     mean = pixels.mean((0, 2, 3)).reshape(-1, 1, 1)
     std = pixels.std((0, 2, 3)).reshape(-1, 1, 1).clamp_min(1e-6)
+    if part == "test":
+        dataset, official = open_image_set(name, root, part)
 
     def fetch(chosen: Tensor) -> tuple[Tensor, Tensor]:
         pairs = [image(int(index)) for index in chosen]
@@ -217,44 +262,6 @@ def _from_torchvision(
 
     description = f"{official}: {len(dataset)} images, resized to {height}x{width}"
     return Data(fetch, len(dataset), batch_size, seed, description)
-
-
-def _open_torchvision(name: str, root: str | Path | None) -> tuple[Any, str]:
-    """The training part of a torchvision data set on disk, and its official name."""
-    datasets = require("torchvision.datasets", "vision", f"the data set {name!r}")
-    classes = {
-        key: getattr(datasets, key)
-        for key in datasets.__all__
-        if "root" in inspect.signature(getattr(datasets, key)).parameters
-    }
-    official = next((key for key in classes if key.lower() == name.lower()), None)
-    if official is None:
-        close = difflib.get_close_matches(name, ["digits", "random", *classes], n=1, cutoff=0.0)[0]
-        raise DataError(
-            f"{name!r} is no known data set (did you mean {close!r}?); expected 'digits', "
-            "'random', the name of a torchvision data set, or the path of a .npz or .pt file"
-        )
-    if root is None:
-        raise DataError(f"{official}: nothing is downloaded; pass root=, the folder that holds its files")
-    if not Path(root).is_dir():
-        raise DataError(f"{official}: root {str(root)!r} is no folder")
-    parameters = inspect.signature(classes[official]).parameters
-    options: dict[str, Any] = {}
-    if "train" in parameters:
-        options["train"] = True
-    elif "split" in parameters and parameters["split"].default is inspect.Parameter.empty:
-        options["split"] = "balanced"  # EMNIST, the only one without a default
-    if "download" in parameters:
-        options["download"] = False
-    try:
-        dataset = classes[official](root, **options)
-        samples = len(dataset)
-    except Exception as error:  # each data set reports missing or damaged files in its own way
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{official}: cannot be read from {str(root)!r} ({reason[0]})") from error
-    if not samples:
-        raise DataError(f"{official}: no images under {str(root)!r}")
-    return dataset, official
 
 
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mge_gpu.data import load_data
+from mge_gpu.data import load_data, load_split
 from mge_gpu.errors import DataError, MissingDependencyError
 
 
@@ -187,11 +187,13 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 # --- torchvision, from local files ----------------------------------------------------------------------
 
 
-def write_mnist(root: Path, count: int) -> None:
+def write_mnist(root: Path, count: int, tested: int | None = None) -> None:
     folder = root / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(256, size=(count, 28, 28), dtype=np.uint8)
     for stem in ("train", "t10k"):
+        if stem == "t10k" and tested is not None:
+            count = tested
+        pixels = np.random.default_rng(0).integers(256, size=(count, 28, 28), dtype=np.uint8)
         images = struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes()
         labels = struct.pack(">II", 2049, count) + (np.arange(count) % 10).astype(np.uint8).tobytes()
         (folder / f"{stem}-images-idx3-ubyte").write_bytes(images)
@@ -237,3 +239,43 @@ def test_torchvision_without_files(tmp_path: Path) -> None:
             load_data(name, (3, 8, 8), 10, root=tmp_path)
     with pytest.raises(DataError, match="is no folder"):
         load_data("CIFAR10", (3, 8, 8), 10, root=tmp_path / "none")
+
+
+# --- training and test parts ----------------------------------------------------------------------------
+
+
+def rows(data: object) -> list[tuple[float, ...]]:
+    return [tuple(row) for inputs, _ in data for row in inputs.flatten(1).tolist()]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("spec", ["digits", "file"])
+def test_parts_share_no_sample_and_lose_none(tmp_path: Path, spec: str) -> None:
+    if spec == "digits":
+        pytest.importorskip("sklearn")
+        source, shape = "digits", (1, 8, 8)
+    else:
+        source, shape = str(tmp_path / "own.npz"), (3, 4, 4)
+        write_npz(Path(source), 23)
+    train, test = load_split(source, shape, 10, seed=3)
+    whole = load_data(source, shape, 10)
+    assert sorted(rows(train) + rows(test)) == sorted(rows(whole))
+    assert test.samples == round(whole.samples / 5) and len(rows(test)) == test.samples
+    again, same_test = load_split(source, shape, 10, seed=4)
+    assert sorted(rows(again)) == sorted(rows(train)) and rows(again) != rows(train)
+    assert sorted(rows(same_test)) == sorted(rows(test))
+    assert "training part" in train.description and "test part" in test.description
+
+
+def test_torchvision_parts_are_those_of_the_data_set(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    write_mnist(tmp_path, 30, 12)
+    train, test = load_split("MNIST", (1, 28, 28), 10, root=tmp_path, batch_size=30)
+    assert (train.samples, test.samples) == (30, 12)
+    # Both are standardised by the training part's mean, which the test part's own values do not have.
+    assert abs(np.mean(rows(train))) < 1e-4 < abs(np.mean(rows(test)))
+
+
+def test_a_part_needs_a_sample(tmp_path: Path) -> None:
+    write_npz(tmp_path / "one.npz", 1)
+    with pytest.raises(DataError, match="a training and a test part need one each"):
+        load_split(tmp_path / "one.npz", (3, 4, 4), 5)

@@ -30,10 +30,10 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """A 3x3 stem and three stages of 16, 32 and 64 channels with ``blocks`` blocks each."""
 
-    def __init__(self, blocks: int, num_classes: int = 10) -> None:
+    def __init__(self, blocks: int, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         check_num_classes(num_classes)
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU()
         self.layer1 = _stage(16, 16, blocks, stride=1)
@@ -44,7 +44,7 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(64, num_classes)
         he_initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, 3, 32, 32) -> (B, num_classes)
+    def forward(self, x: Tensor) -> Tensor:  # (B, in_channels, H, W) -> (B, num_classes)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(self.flatten(self.pool(x)))

@@ -112,3 +112,10 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     model = getattr(models, name)()
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["digits_resnet", "digits_mlp"])
+def test_networks_for_digits_take_digits(name: str) -> None:
+    for classes in (10, 3):
+        model = getattr(models, name)(num_classes=classes)
+        assert model(torch.zeros(2, 1, 8, 8)).shape == (2, classes)
