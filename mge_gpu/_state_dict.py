@@ -13,7 +13,7 @@ from mge_gpu.errors import DataError, MaskError
 MASK_SUFFIX = "_mask"
 _ORIGINAL_SUFFIX = "_orig"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "masks")
-_PREFIXES = ("module.", "_orig_mod.")
+WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -36,7 +36,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     stripped = True
     while stripped and tensors:
         stripped = False
-        for prefix in _PREFIXES:
+        for prefix in WRAPPER_PREFIXES:
             if all(key.startswith(prefix) for key in tensors):
                 tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
                 stripped = True
