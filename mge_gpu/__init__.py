@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mge_gpu.tracing.ops import register_handler
     from mge_gpu.tracing.program import Program
     from mge_gpu.tracing.trace import trace
+    from mge_gpu.training import study
 
 # Loaded when they are first asked for: importing the package costs little.
 _HOME = {
@@ -36,6 +37,7 @@ _HOME = {
     "prune": "mge_gpu.pruning",
     "rank": "mge_gpu.ranking",
     "register_handler": "mge_gpu.tracing",
+    "study": "mge_gpu.training",
     "topometrics": "mge_gpu.metrics",
     "trace": "mge_gpu.tracing",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "prune",
     "rank",
     "register_handler",
+    "study",
     "topometrics",
     "trace",
 ]

@@ -1,7 +1,8 @@
 """Read tensors from .pt and .safetensors files without ever running code that a file brings along."""
 
+import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,21 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
         raise
     except Exception as error:  # OSError, RuntimeError (torch) or SafetensorError, by the cause
         raise DataError(f"{path}: cannot be written ({_first_line(error)})") from error
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that appears only when it is complete: ``write`` gets a temporary path beside it.
+
+    Raises DataError where it cannot be written (no disk space, no folder); what was there before stays.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be written ({_first_line(error)})") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read_pt(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: `mge-gpu analyze | rank | prune | plot | doctor`.
+"""The command line: `mge-gpu analyze | rank | prune | study | plot | doctor`.
 
 Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import mge_gpu
-from mge_gpu import cli_inputs, cli_outputs
+from mge_gpu import cli_inputs, cli_outputs, cli_study
 from mge_gpu.cli_options import (
     DataOption,
     DeviceOption,
@@ -266,6 +266,9 @@ def prune(
         typer.echo(f"{layer['layer']}: {layer['kept']:,} of {layer['of']:,} kept")
     typer.echo(f"{out}: {inputs.facts['kept_weights']:,} of {inputs.facts['weights']:,} weights kept")
     resources.print()
+
+
+app.command()(cli_study.study)
 
 
 @app.command()

@@ -140,45 +140,10 @@ def data_for(
     if not any(METHODS[name].needs_data for name in methods or METHODS):
         return None
     from mge_gpu.data import load_data
+    from mge_gpu.model_spec import num_outputs
 
-    return load_data(data or "digits", inputs.shape, num_outputs(inputs), root=root, seed=seed)
-
-
-def num_outputs(inputs: Inputs) -> int:
-    """How many classes the model tells apart: the last dimension of its (first) output for an input of zeros.
-
-    Runs the model once in evaluation mode; each module's mode is restored, also when the model raises.
-
-    >>> from torch import nn
-    >>> num_outputs(Inputs(nn.Linear(4, 7), (4,), None))
-    7
-    """
-    import torch
-
-    from mge_gpu.model_spec import ModelLoadError
-
-    modes = [(module, module.training) for module in inputs.model.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        with torch.no_grad():
-            output = inputs.model(torch.zeros(1, *inputs.shape))
-    except Exception as error:
-        size = "x".join(map(str, inputs.shape))
-        raise ModelLoadError(
-            f"the model cannot take an input of {size}: {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
-    while not isinstance(output, torch.Tensor):
-        try:
-            output = next(iter(output.values() if hasattr(output, "values") else output))
-        except (TypeError, StopIteration):
-            raise ModelLoadError(
-                f"the model returns {type(output).__name__}; expected a tensor of class scores"
-            ) from None
-    return int(output.shape[-1])
+    classes = num_outputs(inputs.model, inputs.shape)
+    return load_data(data or "digits", inputs.shape, classes, root=root, seed=seed)
 
 
 def _known(found: list[str], known: Any, what: str, option: str) -> list[str]:

@@ -37,6 +37,10 @@ class PruningError(MGEError, ValueError):
     """A pruning method is unknown or cannot reach what was asked of it."""
 
 
+class TrainingError(MGEError, ValueError):
+    """A network cannot be trained as asked, or a study's folder does not fit what is asked of it."""
+
+
 class RankingError(MGEError, ValueError):
     """A ranker cannot be fitted, loaded or applied to what it was given."""
 

@@ -6,7 +6,7 @@ import inspect
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,39 @@ def load_model(spec: str, seed: int = 0) -> torch.nn.Module:
         if module == "mge":
             return _own_model(name, seed)
         return _from_factory(spec, module, name, seed)
+
+
+def num_outputs(model: torch.nn.Module, shape: Sequence[int]) -> int:
+    """How many classes the model tells apart: the last dimension of its (first) output for an input of zeros.
+
+    Runs the model once in evaluation mode; each module's mode is restored, also when the model raises.
+    Raises ModelLoadError when the model cannot take an input of ``shape``, or returns no tensor.
+
+    >>> num_outputs(torch.nn.Linear(4, 7), (4,))
+    7
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            output = model(torch.zeros(1, *shape))
+    except Exception as error:
+        size = "x".join(map(str, shape))
+        raise ModelLoadError(
+            f"the model cannot take an input of {size}: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    while not isinstance(output, torch.Tensor):
+        try:
+            output = next(iter(output.values() if hasattr(output, "values") else output))
+        except (TypeError, StopIteration):
+            raise ModelLoadError(
+                f"the model returns {type(output).__name__}; expected a tensor of class scores"
+            ) from None
+    return int(output.shape[-1])
 
 
 def _torchvision_model(name: str, seed: int) -> torch.nn.Module:
