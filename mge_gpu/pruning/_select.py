@@ -22,6 +22,17 @@ def kept_count(total: int, sparsity: float) -> int:
     return round((1 - sparsity) * total)
 
 
+def kept_after(total: int, sparsity: float, step: int, steps: int) -> int:
+    """The number of weights to keep after ``step`` of ``steps``, at the density (1 - sparsity)^(step / steps).
+
+    >>> [kept_after(1000, 0.99, step, 2) for step in (0, 1, 2)]
+    [1000, 100, 10]
+    """
+    if step == steps:  # the power may differ from the target by rounding
+        return kept_count(total, sparsity)
+    return kept_count(total, 1 - (1 - sparsity) ** (step / steps))
+
+
 def allot(quotas: Sequence[float], sizes: Sequence[int], total: int) -> list[int]:
     """Integers near the quotas that sum to ``total``: largest remainders, each at most its size.
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from mge_gpu.errors import PruningError
 from mge_gpu.pruning._copy import dense_copy, scoring
+from mge_gpu.pruning._loss import check_positive
 from mge_gpu.pruning._run import gradients, output_tensors, run
-from mge_gpu.pruning._select import NOTHING_RANKED, as_masks, kept_count, top
+from mge_gpu.pruning._select import NOTHING_RANKED, as_masks, kept_after, top
 
 
 def synflow(
@@ -31,8 +32,7 @@ def synflow(
     Raises PruningError when the flow overflows float64, when none reaches the output, or when the model fails
     on ``input_shape``.
     """
-    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
-        raise PruningError(f"synflow: iterations must be a positive integer, got {iterations!r}")
+    check_positive("synflow", "iterations", iterations)
     with scoring(model, seed):
         network, weights = linearised(model)
         parameter = next(iter(weights.values()))
@@ -45,9 +45,7 @@ def synflow(
                 raise PruningError("synflow: the flow through this network overflows float64")
             if step == 1 and not bool(scores.any()):
                 raise PruningError(f"synflow: {NOTHING_RANKED}")
-            kept = kept_count(total, 1 - (1 - sparsity) ** (step / iterations))
-            if step == iterations:
-                kept = kept_count(total, sparsity)
+            kept = kept_after(total, sparsity, step, iterations)
             alive = alive[top(scores[alive], kept)]
             flat = torch.zeros(total, dtype=torch.bool, device=parameter.device)
             flat[alive] = True
