@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mge_gpu.tracing.ops import register_handler
     from mge_gpu.tracing.program import Program
     from mge_gpu.tracing.trace import trace
-    from mge_gpu.training import study
+    from mge_gpu.training.study import study
 
 # Loaded when they are first asked for: importing the package costs little.
 _HOME = {

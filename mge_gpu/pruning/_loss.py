@@ -45,9 +45,14 @@ def cross_entropy(
     if logits is None or logits.ndim != 2:
         got = "no tensor" if logits is None else f"an output of shape {tuple(logits.shape)}"
         raise PruningError(f"{method}: expected logits of shape (batch, classes), got {got}; pass loss=")
+    check_labels(labels, logits.shape[1])
+    return nn.functional.cross_entropy(logits / temperature, labels.long())
+
+
+def check_labels(labels: Tensor, classes: int) -> None:  # labels: (B,) integers
+    """DataError unless the labels are numbers of ``classes`` classes."""
     if labels.ndim != 1 or labels.is_floating_point():
         raise DataError(f"labels must be one integer per input, got {labels.dtype} {tuple(labels.shape)}")
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= logits.shape[1]:
-        raise DataError(f"labels run from {low} to {high}, but the model has {logits.shape[1]} classes")
-    return nn.functional.cross_entropy(logits / temperature, labels.long())
+    if low < 0 or high >= classes:
+        raise DataError(f"labels run from {low} to {high}, but the model has {classes} classes")

@@ -23,7 +23,7 @@ def kept_count(total: int, sparsity: float) -> int:
 
 
 def kept_after(total: int, sparsity: float, step: int, steps: int) -> int:
-    """The number of weights to keep after ``step`` of ``steps``, at the density (1 - sparsity)^(step / steps).
+    """The number to keep after ``step`` of ``steps``, at the density (1 - sparsity)^(step / steps).
 
     >>> [kept_after(1000, 0.99, step, 2) for step in (0, 1, 2)]
     [1000, 100, 10]
