@@ -1,4 +1,4 @@
-"""The command line: `mge-gpu analyze | rank | prune | study | plot | doctor`.
+"""The command line: `mge-gpu analyze | rank | prune | study | bench | plot | doctor`.
 
 Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import mge_gpu
-from mge_gpu import cli_inputs, cli_outputs, cli_study
+from mge_gpu import cli_bench, cli_inputs, cli_outputs, cli_study
 from mge_gpu.cli_options import (
     DataOption,
     DeviceOption,
@@ -269,6 +269,7 @@ def prune(
 
 
 app.command()(cli_study.study)
+app.command()(cli_bench.bench)
 
 
 @app.command()
