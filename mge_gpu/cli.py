@@ -168,7 +168,9 @@ def rank(
     out: Annotated[
         Path | None,
         typer.Option(
-            callback=new_folder, help="Folder for masks, reports and the ranking.", show_default=False
+            callback=new_folder,
+            help="Folder for masks, reports and the ranking; one that was stopped goes on.",
+            show_default=False,
         ),
     ] = None,
     ranker: Annotated[
@@ -192,6 +194,7 @@ def rank(
             seed=seed,
             ranker=ranker,
             progress=show,
+            out=out,
         )
     described = "none needed" if batches is None else batches.description
     if out is not None:
