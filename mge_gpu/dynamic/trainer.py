@@ -313,9 +313,10 @@ class SparseTrainer:
         mask_gradients(self._weights, self._masks)
         self.history.append(Update(self.steps, moved, self.exploration_rate))
         if not moved and self.updates == 1:
+            option = "threshold" if self.method == "dsr" else "drop_fraction"
             warnings.warn(
                 f"{self.method}: the first update, at step {self.steps}, moved no weight: the layers are "
-                f"dense, or {'threshold' if self.method == 'dsr' else 'drop_fraction'}= is too small for them",
+                f"dense, or {option}= is too small for them",
                 SparseTrainingWarning,
                 stacklevel=3,
             )
