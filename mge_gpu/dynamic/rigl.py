@@ -7,6 +7,7 @@ import torch
 from mge_gpu.dynamic._select import drop_smallest, grow_largest, rounded_down
 from mge_gpu.dynamic.rule import Change, Layer, Rule
 from mge_gpu.dynamic.schedule import cosine
+from mge_gpu.errors import PruningError
 
 
 class RigL(Rule):
@@ -29,6 +30,11 @@ class RigL(Rule):
         self, total_steps: int, *, interval: int = 100, drop_fraction: float = 0.3, end: float = 0.75
     ) -> None:
         super().__init__("rigl", total_steps, interval, end)
+        if self.interval == 1:
+            raise PruningError(
+                "rigl: interval must be 2 or more, got 1; an update takes the place of the optimizer's step, so "
+                "that no weight would be trained"
+            )
         self.drop_fraction = self._share("drop_fraction", drop_fraction)
 
     def fraction(self, step: int) -> float:

@@ -33,9 +33,13 @@ def assert_masked(trainer: SparseTrainer) -> None:
 
 @pytest.mark.parametrize("method", DYNAMIC)
 def test_counts_hold_through_200_updates(method: str) -> None:
-    long = {"dsr": {"end": 1.0, "total_steps": 1000}, "rigl": {"end": 1.0}}.get(method, {})
-    trainer = build(method, **{"interval": 2, "total_steps": 404, **long})
-    start, moved = counts(trainer.masks), 0
+    long = {
+        "dsr": {"end": 1.0, "total_steps": 440},
+        # With an update at every step it would never train.
+        "rigl": {"end": 1.0, "interval": 2, "total_steps": 404},
+    }
+    trainer = build(method, **{"interval": 1, "total_steps": 204, **long.get(method, {})})
+    start = counts(trainer.masks)
     seen = []
 
     def check(trainer: SparseTrainer) -> None:
@@ -47,8 +51,7 @@ def test_counts_hold_through_200_updates(method: str) -> None:
     trainer.callbacks.append(check)
     run(trainer, trainer.rule.total_steps)
     assert trainer.updates == len(seen) >= 200
-    moved = sum(update.moved for update in trainer.history)
-    assert moved > 200
+    assert sum(update.moved for update in trainer.history) > 200
     if method not in FIXED:
         assert seen[-1] != start  # these move weights between layers
     assert trainer.sparsity == pytest.approx(0.7, abs=1 / 600)

@@ -257,8 +257,8 @@ def test_snfs_parts(network: tuple[list[float], list[int], list[int]], fraction:
         # The first is 1/6 sparse and grows: it drops ⌈50/6⌉; 99 % of its 19 free places are 18, and the
         # 12.6 of its 30.6 that find no place go to the other.
         ([9.0, 1.0], [50, 50], [60, 1000], [9, 25], [18, 16]),
-        # What finds no place is spread equally, whatever the shares of the others are.
-        ([8.0, 2.0, 0.0], [20, 20, 20], [30, 500, 500], [10, 10, 10], [19, 8, 3]),
+        # 24, 6 and 0: the 5 that find no place are halved, whatever the shares of the others are.
+        ([8.0, 2.0, 0.0], [20, 20, 20], [30, 500, 500], [10, 10, 10], [19, 9, 2]),
     ],
 )
 def test_snfs_parts_by_hand(
