@@ -20,7 +20,7 @@ class RigL(Rule):
 
     Paper: Evci et al., "Rigging the Lottery: Making All Tickets Winners", ICML 2020.
 
-    Options: ``interval`` ΔT, ``drop_fraction`` α, ``end`` = T_end as a share of all steps.
+    Options: ``interval`` ΔT of 2 or more, ``drop_fraction`` α, ``end`` = T_end as a share of all steps.
     """
 
     replaces_step = True
@@ -32,8 +32,8 @@ class RigL(Rule):
         super().__init__("rigl", total_steps, interval, end)
         if self.interval == 1:
             raise PruningError(
-                "rigl: interval must be 2 or more, got 1; an update takes the place of the optimizer's step, so "
-                "that no weight would be trained"
+                "rigl: interval must be 2 or more, got 1; an update takes the place of the optimizer's step, "
+                "so no weight would be trained"
             )
         self.drop_fraction = self._share("drop_fraction", drop_fraction)
 
