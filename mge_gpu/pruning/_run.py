@@ -86,11 +86,12 @@ def gradients(value: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor]
         raise PruningError(
             "the model's output does not depend on any prunable weight in a differentiable way"
         )
-    found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(weight) if gradient is None else gradient
-        for (name, weight), gradient in zip(weights.items(), found, strict=True)
-    }
+    try:
+        found = torch.autograd.grad(value, list(weights.values()), materialize_grads=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise PruningError(f"the model's output cannot be differentiated ({reason[0]})") from error
+    return dict(zip(weights, found, strict=True))
 
 
 def _pair(batch: Any, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

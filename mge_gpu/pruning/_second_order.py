@@ -1,6 +1,6 @@
 """Products of a loss's Hessian with a vector, by differentiating twice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -33,8 +33,11 @@ def hessian_product(
     leaves = list(weights.values())
     try:
         first = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
-        product = sum((gradient * vector[name]).sum() for name, gradient in zip(weights, first, strict=True))
-        if not (isinstance(product, Tensor) and product.requires_grad):  # the value is linear in the weights
+        _check_twice(first)
+        product = torch.stack(
+            [(part * vector[name]).sum() for name, part in zip(weights, first, strict=True)]
+        ).sum()
+        if not product.requires_grad:  # the value is linear in the weights
             return {name: torch.zeros_like(weight) for name, weight in weights.items()}
         second = torch.autograd.grad(product, leaves, materialize_grads=True)
     except RuntimeError as error:
@@ -44,3 +47,21 @@ def hessian_product(
             "use a method that needs first derivatives only, snip for example"
         ) from error
     return dict(zip(weights, second, strict=True))
+
+
+def _check_twice(gradients: Sequence[Tensor]) -> None:
+    """RuntimeError where a function in the graph is marked once_differentiable.
+
+    Such a function's gradient leads to a node that raises when it is reached, but has no way on to the
+    weights: torch.autograd.grad never reaches it, and would leave out its part of the second derivative.
+    """
+    waiting = [part.grad_fn for part in gradients if part.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("a function in it is marked once_differentiable")
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
