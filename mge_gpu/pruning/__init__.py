@@ -5,6 +5,7 @@ masks for the same seed, and prunes the weights of convolutions and linear layer
 shortcuts and the classifier included, biases and normalisation layers never.
 """
 
-from mge_gpu.pruning._prune import METHODS, LayerCollapseWarning, Method, prune
+from mge_gpu.pruning._prune import METHODS, Method, prune
+from mge_gpu.pruning._select import LayerCollapseWarning
 
 __all__ = ["METHODS", "LayerCollapseWarning", "Method", "prune"]

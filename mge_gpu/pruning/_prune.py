@@ -16,18 +16,18 @@ from mge_gpu.data import load_data
 from mge_gpu.errors import PruningError
 from mge_gpu.masks import check_masks, check_weight
 from mge_gpu.pruning._copy import dense_weights
+from mge_gpu.pruning._select import LayerCollapseWarning
 from mge_gpu.pruning.er import er
 from mge_gpu.pruning.erk import erk
+from mge_gpu.pruning.force import force
+from mge_gpu.pruning.grasp import grasp
+from mge_gpu.pruning.iterative_snip import iterative_snip
 from mge_gpu.pruning.magnitude import magnitude
+from mge_gpu.pruning.prospr import prospr
 from mge_gpu.pruning.random_global import random_global
 from mge_gpu.pruning.snip import snip
 from mge_gpu.pruning.synflow import synflow
 from mge_gpu.pruning.uniform import uniform
-
-
-class LayerCollapseWarning(UserWarning):
-    """A pruning method kept not a single weight of a layer."""
-
 
 _SHARED = ("input_shape", "data", "seed", "progress")
 
@@ -75,6 +75,10 @@ METHODS: dict[str, Method] = {
         Method("magnitude", magnitude, "largest initial weights", "Han et al. 2015"),
         Method("synflow", synflow, "largest synaptic flow, iteratively", "Tanaka et al. 2020"),
         Method("snip", snip, "largest sensitivity of the loss", "Lee et al. 2019"),
+        Method("grasp", grasp, "weights that keep the gradient flowing", "Wang et al. 2020"),
+        Method("prospr", prospr, "largest sensitivity of the loss once trained", "Alizadeh et al. 2022"),
+        Method("iterative_snip", iterative_snip, "SNIP in steps", "de Jorge et al. 2021"),
+        Method("force", force, "SNIP in steps, pruned weights may return", "de Jorge et al. 2021"),
     )
 }
 
