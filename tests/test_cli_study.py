@@ -75,6 +75,5 @@ def test_defaults_are_those_of_the_recipe_and_of_the_paper():
     assert [float(text) for text in cli_study.SPARSITIES.split(",")] == list(published.PUBLISHED_SPARSITIES)
 
 
-@pytest.mark.xfail(reason="grasp and prospr come with the gradient methods", strict=False)
 def test_the_default_methods_exist():
     assert set(cli_study.METHODS.split(",")) <= set(known_methods())
