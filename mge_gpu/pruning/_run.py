@@ -57,7 +57,7 @@ def batches(
         raise DataError(f"data holds {seen} batches, {count} were asked for")
 
 
-def gradients(value: Tensor, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def gradients(value: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """d value / d weight by name; zero for a weight that the pass never used."""
     if not value.requires_grad:
         raise PruningError(
