@@ -81,8 +81,8 @@ def bisect_effective(
     best = measure(0.0)
     if best[1].error > tolerance:
         raise PruningError(
-            f"the dense network's effective sparsity is {best[1].effective_sparsity:g} already, above the asked "
-            f"{target:g}; ask for more, or remove what leads nowhere"
+            f"the dense network's effective sparsity is {best[1].effective_sparsity:g} already, above the "
+            f"asked {target:g}; ask for more, or remove what leads nowhere"
         )
     low, high = 0.0, target
     direct = target

@@ -28,8 +28,8 @@ def refill(
     floors = {name: min(min_per_layer, mask.numel()) for name, mask in masks.items()}
     if sum(floors.values()) > kept:
         raise PruningError(
-            f"min_per_layer={min_per_layer} takes {sum(floors.values())} weights in {len(masks)} layers, but only "
-            f"{kept} are kept; prune less or lower it"
+            f"min_per_layer={min_per_layer} takes {sum(floors.values())} weights in {len(masks)} layers, but "
+            f"only {kept} are kept; prune less or lower it"
         )
     added = {
         name: floors[name] - int(mask.sum()) for name, mask in masks.items() if int(mask.sum()) < floors[name]

@@ -1,15 +1,15 @@
 """Run the scored copy of a model and read its output, with errors that say what went in."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mge_gpu.errors import DataError, PruningError
 
 
-def run(model: nn.Module, inputs: Tensor) -> Any:
+def run(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
     """The model's output; PruningError, with the input's shape, when the model raises."""
     try:
         return model(inputs)

@@ -14,7 +14,7 @@ NOTHING_RANKED = (
 
 
 class ScoredMasks(dict[str, Tensor]):
-    """Masks, and in ``scores`` what their method ranks the weights of the same names by (higher: kept longer).
+    """Masks, and in ``scores`` what their method ranks the weights by (higher: kept longer), by name.
 
     A method whose masks carry no scores counts as random: none of its weights is better than another.
     """

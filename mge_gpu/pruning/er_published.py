@@ -1,4 +1,4 @@
-"""What published tables call "er": Erdős-Rényi-Kernel without the fix-up for layers that would be too dense."""
+"""What published tables call "er": Erdős-Rényi-Kernel whose too high probabilities are only clipped."""
 
 from collections.abc import Sequence
 from math import prod
@@ -20,9 +20,9 @@ def er_published(model: nn.Module, sparsity: float, *, seed: int = 0) -> dict[st
     For comparison with published results only: :func:`mge_gpu.pruning.erk.erk` is the method itself. These
     are ERK's ratios, but what layers above probability 1 cannot hold is lost, and the ε that is used lies one
     step of its search beyond the one found (see :func:`published_epsilon`). So the kept count is **not** the
-    asked one: ResNet-20 ends at a density of 0.345, 0.178, 0.094, 0.049, 0.0196 where 0.4, 0.2, 0.1, 0.05, 0.02
-    were asked, and since every weight is drawn by itself, it varies with the seed. ``prune`` says how near
-    it came (InexactCountWarning). Sparsity 0 keeps everything. This is the "er" of the MGE paper's tables.
+    asked one: ResNet-20 ends at a density of 0.345, 0.178, 0.094, 0.049, 0.0196 where 0.4, 0.2, 0.1, 0.05,
+    0.02 were asked, and since every weight is drawn by itself, it varies with the seed. ``prune`` says how
+    near it came (InexactCountWarning). Sparsity 0 keeps everything. This is the MGE paper's "er".
 
     Raises PruningError where the search for ε does not end.
     """
@@ -55,5 +55,5 @@ def published_epsilon(shapes: Sequence[Sequence[int]], density: float) -> float:
         if abs(count - wanted) < TOLERANCE:
             return epsilon
     raise PruningError(
-        f"er_published: no ε was found that keeps {wanted:.0f} weights (the last one keeps {count:.0f}); use erk"
+        f"er_published: no ε was found that keeps {wanted:.0f} weights (the last keeps {count:.0f}); use erk"
     )

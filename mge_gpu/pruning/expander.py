@@ -1,6 +1,7 @@
 """Expanders: every layer a random bipartite graph with equal degrees on each side."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import lcm, prod
 from typing import NamedTuple
 
@@ -20,20 +21,22 @@ def expander(
 ) -> dict[str, Tensor]:
     """Random biregular layers, which are expanders with high probability, each of density ≈ 1 - sparsity.
 
-    ``unit="kernel"``: output channels are linked to input channels, and a link keeps its whole k_h × k_w
-    kernel. ``unit="weight"``: output channels are linked to the elements of the rolled filter, C_in k_h k_w of
-    them, a weight a link (encoding "rolled"). Each group of a grouped convolution is a graph by itself. Graphs
-    are simple and drawn uniformly (see :func:`mge_gpu.pruning._regular.near_regular`).
+    ``unit="kernel"``: output channels are linked to input channels, and a link keeps its whole k_h x k_w
+    kernel. ``unit="weight"``: output channels are linked to the C_in k_h k_w elements of the rolled filter,
+    a weight a link (the left side of encoding "rolled"). Each group of a grouped convolution is a graph by
+    itself. Graphs are simple and drawn uniformly (see :func:`mge_gpu.pruning._regular.near_regular`).
 
-    ``exact=False``: all nodes of a side have the same degree. A layer then keeps a multiple of the least common
-    multiple of its sides' sizes, one at least: a 3 → 16 convolution is dense at any sparsity. Layers make up
-    for each other, but the kept count is only **near** the asked one; ``prune`` says how near
-    (InexactCountWarning). ``exact=True``: the asked count, every layer at its density; degrees of a side
-    differ by one at most, and of the kernels of a layer one may be cut.
+    ``exact=False``: all nodes of a side have the same degree. A layer then keeps a multiple of the least
+    common multiple of its sides' sizes, one at least: a 3-to-16 convolution is dense at any sparsity, and so
+    is every depthwise one. Layers make up for each other, but the kept count is only **near** the asked one;
+    ``prune`` says how near (InexactCountWarning).
 
-    Papers: Prabhu, Varma and Namboodiri, "Deep Expander Networks", ECCV 2018 (by kernels; equal degrees on the
-    output side, random on the other); Stewart, Michieli and Ozay, "Data-free model pruning at initialization
-    via expanders", CVPR workshops 2023. Raises PruningError on another ``unit``.
+    ``exact=True``: the asked count, every layer at its density; degrees of a side differ by one at most, and
+    one kernel of a layer may be cut.
+
+    Papers: Prabhu, Varma and Namboodiri, "Deep Expander Networks", ECCV 2018 (by kernels; equal degrees on
+    the output side, random on the other); Stewart, Michieli and Ozay, "Data-free model pruning at
+    initialization via expanders", CVPR workshops 2023. Raises PruningError on another ``unit``.
     """
     if unit not in ("kernel", "weight"):
         raise PruningError(f"expander: unit must be 'kernel' or 'weight', got {unit!r}")
@@ -97,9 +100,7 @@ class _Sides(NamedTuple):
         """A random mask that keeps ``count`` weights."""
         links = -(-count // self.taps)
         ends = [links * g // self.groups for g in range(self.groups + 1)]
-        graphs = np.stack(
-            [near_regular(self.right, self.left, b - a, generator) for a, b in zip(ends, ends[1:])]
-        )
+        graphs = np.stack([near_regular(self.right, self.left, b - a, generator) for a, b in pairwise(ends)])
         kept = np.repeat(graphs.reshape(-1), self.taps)
         if surplus := links * self.taps - count:
             link = generator.choice(graphs.reshape(-1).nonzero()[0])

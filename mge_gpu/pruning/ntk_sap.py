@@ -72,7 +72,7 @@ def ntk_sap(
                         sums[name] += gradient
             if not all(bool(torch.isfinite(part).all()) for part in sums.values()):
                 raise PruningError(
-                    "ntk_sap: the outputs of this network overflow; check that its weights are of ordinary size"
+                    "ntk_sap: this network's outputs overflow; check that its weights are of ordinary size"
                 )
             return {name: part.abs() for name, part in sums.items()}
 
