@@ -42,8 +42,8 @@ def published_epsilon(shapes: Sequence[Sequence[int]], density: float) -> float:
     From ε = 10, each step grows or shrinks ε by a factor 1 ± g, g = 0.5 · 0.95^step, towards the asked
     count, until a step *began* within 5 weights of it: that step is still taken.
 
-    >>> published_epsilon([(100, 100)], 0.1)  # 5 would keep 1,000
-    4.99...
+    >>> published_epsilon([(100, 100)], 0.1)  # 5 would keep the 1,000 that are asked
+    7.375
     """
     per_epsilon = sum(sum(shape) for shape in shapes)
     wanted = density * sum(prod(shape) for shape in shapes)
