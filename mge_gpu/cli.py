@@ -22,6 +22,7 @@ from mge_gpu.cli_options import (
     MasksOption,
     MaybeSparsityOption,
     MethodOption,
+    MinPerLayerOption,
     ModelArgument,
     PadOption,
     RootOption,
@@ -238,6 +239,7 @@ def prune(
     seed: SeedOption = 0,
     data: DataOption = None,
     root: RootOption = None,
+    min_per_layer: MinPerLayerOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Write the masks that a pruning method finds for a network."""
@@ -256,6 +258,7 @@ def prune(
             data=data,
             root=root,
             show=show,
+            min_per_layer=min_per_layer,
         )
     from mge_gpu.masks import save_masks
 

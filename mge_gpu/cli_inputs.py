@@ -84,6 +84,7 @@ def prepare(
     data: str | None,
     root: Path | None,
     show: Progress | None,
+    min_per_layer: int = 0,
 ) -> Inputs:
     """The model, and its masks: from a file, from a pruning method, or (None) its own zeros.
 
@@ -120,7 +121,14 @@ def prepare(
             show(f"pruning: {prune}", None)
         batches = data_for([prune], inputs, data, root, seed)
         kept = run(
-            inputs.model, prune, sparsity, input_shape=inputs.shape, data=batches, seed=seed, progress=show
+            inputs.model,
+            prune,
+            sparsity,
+            input_shape=inputs.shape,
+            data=batches,
+            seed=seed,
+            min_per_layer=min_per_layer,
+            progress=show,
         )
         facts.update(method=prune, sparsity=sparsity, seed=seed)
         if batches is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._loss import Loss, check_positive, loss_gradients, set_bn_mode
 from mge_gpu.pruning._run import repeated
-from mge_gpu.pruning._steps import prune_in_steps
+from mge_gpu.pruning._steps import hide, prune_in_steps
 
 
 def force(
@@ -41,8 +41,9 @@ def force(
         parameter = next(iter(weights.values()))
         stream = repeated(data, parameter.device, parameter.dtype)
 
-        def score() -> dict[str, Tensor]:
+        def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
+            hide(weights, masks, initial)
             found = loss_gradients("force", network, weights, islice(stream, batches), loss)
             return {name: (initial[name] * gradient).abs() for name, gradient in found.items()}
 
-        return prune_in_steps("force", weights, sparsity, steps, score, initial=initial, progress=progress)
+        return prune_in_steps("force", weights, sparsity, steps, score, regrow=True, progress=progress)

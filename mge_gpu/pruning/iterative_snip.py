@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._loss import Loss, check_positive, loss_gradients, set_bn_mode
 from mge_gpu.pruning._run import repeated
-from mge_gpu.pruning._steps import prune_in_steps
+from mge_gpu.pruning._steps import hide, prune_in_steps
 
 
 def iterative_snip(
@@ -43,7 +43,8 @@ def iterative_snip(
         parameter = next(iter(weights.values()))
         stream = repeated(data, parameter.device, parameter.dtype)
 
-        def score() -> dict[str, Tensor]:
+        def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
+            hide(weights, masks)
             found = loss_gradients("iterative_snip", network, weights, islice(stream, batches), loss)
             return {name: (weight.detach() * found[name]).abs() for name, weight in weights.items()}
 

@@ -9,7 +9,7 @@ from mge_gpu.errors import PruningError
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._loss import check_positive
 from mge_gpu.pruning._run import gradients, output_tensors, run
-from mge_gpu.pruning._steps import prune_in_steps
+from mge_gpu.pruning._steps import hide, prune_in_steps
 
 
 def synflow(
@@ -38,7 +38,8 @@ def synflow(
         device = next(iter(weights.values())).device
         ones = torch.ones((1, *input_shape), dtype=torch.float64, device=device)
 
-        def score() -> dict[str, Tensor]:
+        def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
+            hide(weights, masks)
             scores = flow_scores(network, weights, ones)
             if not all(bool(torch.isfinite(part).all()) for part in scores.values()):
                 raise PruningError("synflow: the flow through this network overflows float64")

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     import pandas
     from torch import nn
 
-TABLE_NAMES: dict[str, str | None] = {"random": "uniform", "uniform": "uniform", "er": None}
+TABLE_NAMES: dict[str, str | None] = {
+    "random": "uniform",
+    "uniform": "uniform",
+    "er": None,
+    "er_published": "er",
+}
 """Our method -> its name in the published table, where the two differ.
 
 The table's uniform is one random draw over all weights: our ``random``, and our ``uniform`` on average. The
-table's er is no Erdős-Rényi but ERK without its fix-up, so ours is unknown to it.
+table's er is no Erdős-Rényi but ERK without its fix-up, our ``er_published``; our ``er`` is unknown to it.
 """
 
 

@@ -87,13 +87,20 @@ def test_the_frame(steps: Calls) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::mge_gpu.pruning.LayerCollapseWarning")
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.InexactCountWarning")
 def test_baseline_ranks_are_those_of_the_same_method_elsewhere(steps: Calls) -> None:
-    frame = rank(network(), SHAPE, sparsity=0.9, methods=["uniform", "random", "er", "erk", "magnitude"])
+    frame = rank(
+        network(),
+        SHAPE,
+        sparsity=0.9,
+        methods=["uniform", "random", "er", "er_published", "erk", "magnitude"],
+    )
     baseline = frame.set_index("method")["baseline_rank"]
     known = shipped_ranker().mean_ranks
     assert baseline["erk"] == known["erk"]["0.9"]
     assert baseline["uniform"] == baseline["random"] == known["uniform"]["0.9"]
     assert np.isnan(baseline["er"])  # the published er is another method
+    assert baseline["er_published"] == known["er"]["0.9"]
     assert np.isnan(baseline["magnitude"])
     assert frame["score"].notna().all()
 
