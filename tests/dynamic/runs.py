@@ -44,14 +44,16 @@ def net(seed: int = 0) -> Net:
         return Net()
 
 
-def build(method: str, optimizer: str = "sgd", **options: Any) -> SparseTrainer:
+def build(
+    method: str, optimizer: str = "sgd", model: nn.Module | None = None, **options: Any
+) -> SparseTrainer:
     """A trainer of a fresh network, with updates every five steps of a hundred."""
-    model = net()
-    chosen = {"sparsity": 0.7, "total_steps": 100}
+    model = net() if model is None else model
+    chosen: dict[str, Any] = {"sparsity": 0.7, "total_steps": 100}
     if method != "static":
         chosen["interval"] = 5
     if method == "dsr":
-        chosen["threshold"] = 0.05
+        chosen |= {"threshold": 0.05, "prune_count": 20}
     return SparseTrainer(model, OPTIMIZERS[optimizer](model), method, **{**chosen, **options})
 
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from mge_gpu.dynamic import METHODS, SparseTrainer
 from mge_gpu.pruning import prune
@@ -38,7 +39,10 @@ def test_counts_hold_through_200_updates(method: str) -> None:
         # With an update at every step it would never train.
         "rigl": {"end": 1.0, "interval": 2, "total_steps": 404},
     }
-    trainer = build(method, **{"interval": 1, "total_steps": 204, **long.get(method, {})})
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)
+    )
+    trainer = build(method, model=model, **{"interval": 1, "total_steps": 204, **long.get(method, {})})
     start = counts(trainer.masks)
     seen = []
 
@@ -54,7 +58,7 @@ def test_counts_hold_through_200_updates(method: str) -> None:
     assert sum(update.moved for update in trainer.history) > 200
     if method not in FIXED:
         assert seen[-1] != start  # these move weights between layers
-    assert trainer.sparsity == pytest.approx(0.7, abs=1 / 600)
+    assert trainer.sparsity == pytest.approx(0.7, abs=1 / 384)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -77,15 +81,19 @@ def test_what_is_grown_starts_at_zero_without_momentum(method: str, optimizer: s
     run(trainer, 4)
     before = trainer.masks
     run(trainer, 1)
-    grown = 0
+    grown = again = 0
     for name, weight in weights(trainer).items():
         new = trainer.masks[name] & ~before[name]
         grown += int(new.sum())
+        if method == "set":  # what was dropped and grown at once is new too
+            new |= trainer.masks[name] & (weight.detach() == 0)
+            again += int(new.sum())
         assert not weight.detach()[new].any()
         for tensor in state_tensors(trainer, weight):
             assert not tensor[new].any()
             assert tensor[trainer.masks[name] & before[name]].any()
     assert grown == trainer.history[0].moved > 0
+    assert again > grown or method != "set"
 
 
 @pytest.mark.parametrize("method", DYNAMIC)

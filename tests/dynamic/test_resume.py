@@ -29,23 +29,24 @@ def same_run(left: SparseTrainer, right: SparseTrainer) -> bool:
     )
 
 
+@pytest.mark.filterwarnings("ignore:dsr. the last update")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_runs_are_bit_equal(method: str, optimizer: str, tmp_path: Path) -> None:
-    whole = build(method, optimizer, total_steps=60)
-    run(whole, 60)
-    stopped = build(method, optimizer, total_steps=60)
-    run(stopped, 23)
+    whole = build(method, optimizer, total_steps=40)
+    run(whole, 40)
+    stopped = build(method, optimizer, total_steps=40)
+    run(stopped, 17)
     parts = {"model": stopped.model, "optimizer": stopped.optimizer, "trainer": stopped}
     torch.save({key: part.state_dict() for key, part in parts.items()}, tmp_path / "run.pt")
     del stopped, parts
     state = torch.load(tmp_path / "run.pt", weights_only=True)
-    again = build(method, optimizer, total_steps=60)
+    again = build(method, optimizer, total_steps=40)
     again.model.load_state_dict(state["model"])
     again.optimizer.load_state_dict(state["optimizer"])
     again.load_state_dict(state["trainer"])
-    assert again.steps == 23 and (again.updates > 0 or method == "static")
-    run(again, 37)
+    assert again.steps == 17 and (again.updates > 0 or method == "static")
+    run(again, 23)
     assert same_run(whole, again)
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -46,6 +46,7 @@ def generator() -> torch.Generator:
 
 
 @given(layer=layers(), share=st.integers(0, 20))
+@settings(max_examples=60)
 def test_drop_and_growth(layer: Layer, share: int) -> None:
     active = positions(layer.mask)
     magnitudes = layer.weight.abs().tolist()
@@ -97,23 +98,26 @@ def test_set(layer: Layer, tenths: int) -> None:
     assert positions(change.mask) >= kept and int(change.mask.sum()) == layer.active
 
 
-@given(layer=layers(), step=st.integers(1, 200), alpha=st.sampled_from([0.1, 0.3, 1.0]))
+@given(layer=layers(), step=st.integers(1, 20), alpha=st.sampled_from([0.1, 0.3, 1.0]))
+@settings(max_examples=60)
 def test_rigl(layer: Layer, step: int, alpha: float) -> None:
-    rule = RigL(200, drop_fraction=alpha, end=0.75)
+    rule = RigL(20, drop_fraction=alpha, end=0.75)
     change = rule.update({"w": layer}, step, generator())["w"]
-    fraction = alpha / 2 * (1 + math.cos(math.pi * min(step, 150) / 150))
+    fraction = alpha / 2 * (1 + math.cos(math.pi * min(step, 15) / 15))
     check_by_gradient(layer, change, math.floor(fraction * layer.active + 1e-9))
 
 
-@given(layer=layers(), step=st.integers(1, 200))
+@given(layer=layers(), step=st.integers(1, 20))
+@settings(max_examples=60)
 def test_itop_by_gradient(layer: Layer, step: int) -> None:
-    change = GradientITOP(200).update({"w": layer}, step, generator())["w"]
+    change = GradientITOP(20).update({"w": layer}, step, generator())["w"]
     check_by_gradient(layer, change, itop_count(layer, step))
 
 
-@given(layer=layers(), step=st.integers(1, 200))
+@given(layer=layers(), step=st.integers(1, 20))
+@settings(max_examples=60)
 def test_itop_at_random(layer: Layer, step: int) -> None:
-    change = ITOP(200).update({"w": layer._replace(gradient=None)}, step, generator())["w"]
+    change = ITOP(20).update({"w": layer._replace(gradient=None)}, step, generator())["w"]
     active = positions(layer.mask)
     kept = active - first(active, layer.weight.abs().tolist(), itop_count(layer, step))
     assert positions(change.mask) >= kept and int(change.mask.sum()) == len(active)
@@ -121,7 +125,7 @@ def test_itop_at_random(layer: Layer, step: int) -> None:
 
 
 def itop_count(layer: Layer, step: int) -> int:
-    fraction = 0.005 + 0.495 / 2 * (1 + math.cos(math.pi * step / 200))
+    fraction = 0.005 + 0.495 / 2 * (1 + math.cos(math.pi * step / 20))
     return math.ceil(fraction * layer.active - 1e-9)
 
 
@@ -136,6 +140,7 @@ def check_by_gradient(layer: Layer, change: object, count: int) -> None:
 
 
 @given(drawn=st.lists(layers(), min_size=1, max_size=4), threshold=st.sampled_from([0.02, 0.4, 2.0, 9.0]))
+@settings(max_examples=60)
 def test_dsr(drawn: list[Layer], threshold: float) -> None:
     network = {str(index): layer for index, layer in enumerate(drawn)}
     active = sum(layer.active for layer in drawn)
@@ -192,6 +197,7 @@ def test_dsr_aims_at_one_percent_of_all_weights_and_a_fifth_of_the_active_at_mos
 
 
 @given(st.lists(layers(least=4), min_size=1, max_size=4), st.integers(1, 199))
+@settings(max_examples=60)
 def test_snfs(drawn: list[Layer], step: int) -> None:
     """Momentum of three batches, then the update; parts are tested below."""
     network = {str(index): layer for index, layer in enumerate(drawn)}
