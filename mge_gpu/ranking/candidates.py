@@ -25,7 +25,7 @@ DEFAULT_METHODS = (
 )
 """What a ranking compares unless told otherwise: the published methods and two controls.
 
-Each candidate moves the features of those beside it, so a new pruning method is ranked only where it is asked for.
+A candidate moves the features of those beside it, so a new method is ranked only where it is asked for.
 """
 
 
