@@ -159,7 +159,9 @@ def rank(
     methods: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,NAME", help="Methods to compare (default: all there are).", show_default=False
+            metavar="NAME,NAME",
+            help="Methods to compare (default: the published ones, random and magnitude).",
+            show_default=False,
         ),
     ] = None,
     weights: WeightsOption = None,

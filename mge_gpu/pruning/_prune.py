@@ -142,10 +142,10 @@ def prune(
     count stays, and a RefillWarning names the layers.
     Returns bool CPU tensors of the weights' shapes, by name, in module order.
 
-    Warns with LayerCollapseWarning, naming the layers, when a layer keeps no weight. Raises PruningError on
-    an unknown method or option, a sparsity outside [0, 1), a missing ``input_shape`` or ``data``, or a
-    ``min_per_layer`` that takes more weights than are kept;
-    MaskError on NaN or Inf weights; DataError on data that do not fit.
+    Warns with LayerCollapseWarning, naming the layers, when a layer keeps no weight, and when a method that
+    prunes in steps has left a network that passes no signal. Raises PruningError on an unknown method or
+    option, a sparsity outside [0, 1), a missing ``input_shape`` or ``data``, or a ``min_per_layer`` that takes
+    more weights than are kept; MaskError on NaN or Inf weights; DataError on data that do not fit.
 
     >>> model = nn.Linear(10, 10)
     >>> masks = prune(model, "magnitude", 0.9)

@@ -1,7 +1,7 @@
 """Products of a loss's Hessian with a vector, by differentiating twice."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -10,11 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mge_gpu.errors import PruningError
 
 
-@contextmanager
-def twice_differentiable() -> Iterator[None]:
+def twice_differentiable() -> AbstractContextManager[None]:
     """Attention by plain matrix products: its fused kernels have no second derivative."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def hessian_product(

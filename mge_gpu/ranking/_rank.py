@@ -65,8 +65,8 @@ def rank(
         model: the network at initialization; it stays as it is.
         input_shape: the shape of one input, without the batch dimension.
         sparsity: the share of weights to prune, in [0, 1).
-        methods: two or more names of `mge_gpu.pruning.METHODS`, each once. None takes all, without
-            ``data`` those that need none.
+        methods: two or more names of `mge_gpu.pruning.METHODS`, each once. None takes uniform, random, er,
+            erk, magnitude, synflow and, with ``data``, snip, grasp and prospr.
         data: labelled batches for the methods that need them, or what `mge_gpu.data.load_data` takes. Read
             once for each such method, so no one-way iterator.
         seed: for pruning, estimated metrics and nothing else.

@@ -13,8 +13,25 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float | None], None]
 
 
+DEFAULT_METHODS = (
+    "uniform",
+    "random",
+    "er",
+    "erk",
+    "magnitude",
+    "synflow",
+    "snip",
+    "grasp",
+    "prospr",
+)
+"""What a ranking compares unless told otherwise: the published methods and two controls.
+
+A candidate moves the features of those beside it, so a new method is ranked only where it is asked for.
+"""
+
+
 def checked_methods(methods: Sequence[str] | None, data: Any) -> list[str]:
-    """The names to compare: ``methods``, or for None all that can run with this ``data``.
+    """The names to compare: ``methods``, or for None those of `DEFAULT_METHODS` that this ``data`` allows.
 
     Raises:
         RankingError: an unknown or repeated name, fewer than two, or a method that needs data and has none.
@@ -22,7 +39,7 @@ def checked_methods(methods: Sequence[str] | None, data: Any) -> list[str]:
     from mge_gpu.pruning import METHODS
 
     if methods is None:
-        names = [name for name, method in METHODS.items() if data is not None or not method.needs_data]
+        names = [name for name in DEFAULT_METHODS if data is not None or not METHODS[name].needs_data]
     elif isinstance(methods, str):
         raise RankingError(f"methods must be a list of names, got the string {methods!r}")
     else:

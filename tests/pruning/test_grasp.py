@@ -83,14 +83,21 @@ def test_the_highest_signed_scores_are_removed() -> None:
         assert kept.max() <= dropped.min()
 
 
-def test_a_shuffling_loader_gives_gradient_and_hessian_the_same_batches() -> None:
-    """In one batch of all samples the order is nothing but rounding; a second draw would not be these."""
-    torch.manual_seed(0)
+def test_data_are_drawn_once_for_gradient_and_hessian() -> None:
+    """A loader that shuffles would give the Hessian other batches than the gradient."""
+
+    class Counting(list[Batch]):
+        rounds = 0
+
+        def __iter__(self) -> Iterator[Batch]:
+            self.rounds += 1
+            return super().__iter__()
+
     model, _ = setting()
-    many = torch.utils.data.TensorDataset(torch.randn(64, 2, 4, 4, dtype=torch.float64), torch.arange(64) % 4)
-    loader = torch.utils.data.DataLoader(many, batch_size=8, shuffle=True)
-    network, weights = dense_copy(model)
-    batches = class_batches(network, loader, torch.float64, torch.device("cpu"), 3, 6)
+    data = Counting([(torch.randn(8, 2, 4, 4, dtype=torch.float64), torch.arange(8) % 4)] * 3)
+    prune(model, "grasp", 0.5, data=data, samples_per_class=3, batch_size=6)
+    assert data.rounds == 1
+    batches = class_batches(dense_copy(model)[0], data, torch.float64, torch.device("cpu"), 3, 6)
     assert [len(labels) for _, labels in batches] == [6, 6]
     assert torch.equal(torch.cat([labels for _, labels in batches]).bincount(), torch.full((4,), 3))
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import mge_gpu
 from mge_gpu.errors import MissingDependencyError, RankingError
 from mge_gpu.metrics.report import Report
-from mge_gpu.pruning import METHODS
 from mge_gpu.ranking import Ranker, load_table, rank, ranked, shipped_ranker
 from mge_gpu.ranking._rank import describe
+from mge_gpu.ranking.table import PAI_METHODS
 
 SHAPE = (1, 6, 6)
 RANDOM = ["uniform", "erk", "random"]
@@ -115,12 +115,27 @@ def test_only_needed_metrics_are_computed_and_those_asked_for(steps: Calls) -> N
         rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, metrics=["depth"])
 
 
-def test_without_data_the_default_is_every_method_that_needs_none(steps: Calls) -> None:
-    frame = rank(network(), SHAPE, sparsity=0.5)
-    assert set(frame["method"]) == {name for name, method in METHODS.items() if not method.needs_data}
+@pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
+def test_the_default_is_the_published_methods_and_two_controls(steps: Calls) -> None:
+    free = {"uniform", "random", "er", "erk", "magnitude", "synflow"}
+    assert set(rank(network(), SHAPE, sparsity=0.5)["method"]) == free
     batch = (torch.zeros(4, *SHAPE), torch.tensor([0, 1, 2, 3]))
     frame = rank(network(), SHAPE, sparsity=0.5, data=[batch])
-    assert set(frame["method"]) == set(METHODS)
+    assert set(frame["method"]) == free | {"snip", "grasp", "prospr"}
+    assert set(frame["method"]) >= set(PAI_METHODS)
+
+
+@pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.LayerCollapseWarning")
+def test_published_methods_have_a_baseline_and_new_ones_are_ranked_without(steps: Calls) -> None:
+    batch = (torch.linspace(-1, 1, 8 * 36).reshape(8, *SHAPE), torch.arange(8) % 4)
+    names = ["snip", "grasp", "prospr", "force", "iterative_snip"]
+    frame = rank(network(), SHAPE, sparsity=0.9, methods=names, data=[batch]).set_index("method")
+    known = shipped_ranker().mean_ranks
+    for name in ("snip", "grasp", "prospr"):
+        assert frame["baseline_rank"][name] == known[name]["0.9"]
+    assert frame["baseline_rank"][["force", "iterative_snip"]].isna().all()
+    assert frame["score"].notna().all()
 
 
 def test_a_fitted_ranker_and_its_file_rank_alike(steps: Calls, table_path: Path, tmp_path: Path) -> None:
@@ -217,6 +232,7 @@ def test_the_provenance_warns_of_a_sparsity_that_was_never_seen() -> None:
     assert "\n" not in describe(shipped_ranker())
 
 
+@pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
 def test_a_real_network_from_end_to_end() -> None:
     model = network().train()
     model[1].eval()
@@ -224,11 +240,10 @@ def test_a_real_network_from_end_to_end() -> None:
     modes = [module.training for module in model.modules()]
     random_state = torch.random.get_rng_state()
     data = [(torch.linspace(-1, 1, 8 * 36).reshape(8, *SHAPE), torch.arange(8) % 4)]
-    frame = rank(
-        model, SHAPE, sparsity=0.8, methods=[*RANDOM, "er", "magnitude", "synflow", "snip"], data=data
-    )
+    names = [*RANDOM, "er", "magnitude", "synflow", "snip", "grasp", "prospr", "force"]
+    frame = rank(model, SHAPE, sparsity=0.8, methods=names, data=data)
 
-    assert sorted(frame["method"]) == sorted([*RANDOM, "er", "magnitude", "synflow", "snip"])
+    assert sorted(frame["method"]) == sorted(names)
     assert frame["score"].nunique() > 1
     assert (frame["nodes"] == 8 * 8 + 8 * 36 + 8 * 16 + 4).all()
     program = mge_gpu.trace(model, SHAPE)
@@ -237,9 +252,7 @@ def test_a_real_network_from_end_to_end() -> None:
         assert row.edges == graph.num_edges
         report = frame.attrs["reports"][row.method]
         assert row.k_core == pytest.approx(report["k_core"] / report["edges"])
-    again = rank(
-        model, SHAPE, sparsity=0.8, methods=[*RANDOM, "er", "magnitude", "synflow", "snip"], data=data
-    )
+    again = rank(model, SHAPE, sparsity=0.8, methods=names, data=data)
     pd.testing.assert_frame_equal(frame, again)
     assert modes == [module.training for module in model.modules()]
     assert torch.equal(random_state, torch.random.get_rng_state())
