@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mge_gpu.errors import PruningError
 from mge_gpu.pruning import prune
 from mge_gpu.pruning._copy import dense_copy
 from mge_gpu.pruning.ntk_sap import response_gradients
@@ -130,3 +131,11 @@ def test_weights_that_do_not_reach_the_output_go_first() -> None:
     with pytest.warns(UserWarning, match=r"keeps no weight of 1 of 2 layers: unused\.weight"):
         masks = prune(Heads(), "ntk_sap", 0.5, input_shape=(4,), iterations=1, samples=3)
     assert masks["used.weight"].all()
+
+
+def test_overflow_is_an_error() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    for layer in model:
+        nn.init.constant_(layer.weight, 1e20)
+    with pytest.raises(PruningError, match="ntk_sap: .*outputs overflow"):
+        prune(model, "ntk_sap", 0.5, input_shape=(4,), samples=3)
