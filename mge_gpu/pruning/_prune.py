@@ -144,8 +144,8 @@ def prune(
 
     Warns with LayerCollapseWarning, naming the layers, when a layer keeps no weight, and when a method that
     prunes in steps has left a network that passes no signal. Raises PruningError on an unknown method or
-    option, a sparsity outside [0, 1), a missing ``input_shape`` or ``data``, or a ``min_per_layer`` that takes
-    more weights than are kept; MaskError on NaN or Inf weights; DataError on data that do not fit.
+    option, a sparsity outside [0, 1), a missing ``input_shape`` or ``data``, or a ``min_per_layer`` that
+    takes more weights than are kept; MaskError on NaN or Inf weights; DataError on data that do not fit.
 
     >>> model = nn.Linear(10, 10)
     >>> masks = prune(model, "magnitude", 0.9)
