@@ -1,4 +1,4 @@
-"""The command line: `mge-gpu analyze | rank | prune | study | plot | doctor`.
+"""The command line: `mge-gpu analyze | rank | prune | study | bench | plot | doctor`.
 
 Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
 """
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import mge_gpu
-from mge_gpu import cli_inputs, cli_outputs, cli_study
+from mge_gpu import cli_bench, cli_inputs, cli_outputs, cli_study
 from mge_gpu.cli_options import (
     DataOption,
     DeviceOption,
@@ -169,7 +169,9 @@ def rank(
     out: Annotated[
         Path | None,
         typer.Option(
-            callback=new_folder, help="Folder for masks, reports and the ranking.", show_default=False
+            callback=new_folder,
+            help="Folder for masks, reports and the ranking; one that was stopped goes on.",
+            show_default=False,
         ),
     ] = None,
     ranker: Annotated[
@@ -193,6 +195,7 @@ def rank(
             seed=seed,
             ranker=ranker,
             progress=show,
+            out=out,
         )
     described = "none needed" if batches is None else batches.description
     if out is not None:
@@ -272,6 +275,7 @@ def prune(
 
 
 app.command()(cli_study.study)
+app.command()(cli_bench.bench)
 
 
 @app.command()

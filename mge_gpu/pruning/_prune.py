@@ -17,21 +17,21 @@ from mge_gpu.errors import PruningError
 from mge_gpu.masks import check_masks, check_weight
 from mge_gpu.pruning._copy import dense_weights
 from mge_gpu.pruning._refill import refill
-from mge_gpu.pruning._select import ScoredMasks, kept_count
+from mge_gpu.pruning._select import LayerCollapseWarning, ScoredMasks, kept_count
 from mge_gpu.pruning.er import er
 from mge_gpu.pruning.er_published import er_published
 from mge_gpu.pruning.erk import erk
 from mge_gpu.pruning.expander import expander
+from mge_gpu.pruning.force import force
+from mge_gpu.pruning.grasp import grasp
+from mge_gpu.pruning.iterative_snip import iterative_snip
 from mge_gpu.pruning.magnitude import magnitude
 from mge_gpu.pruning.ntk_sap import ntk_sap
+from mge_gpu.pruning.prospr import prospr
 from mge_gpu.pruning.random_global import random_global
 from mge_gpu.pruning.snip import snip
 from mge_gpu.pruning.synflow import synflow
 from mge_gpu.pruning.uniform import uniform
-
-
-class LayerCollapseWarning(UserWarning):
-    """A pruning method kept not a single weight of a layer."""
 
 
 class InexactCountWarning(UserWarning):
@@ -105,6 +105,10 @@ METHODS: dict[str, Method] = {
         Method("synflow", synflow, "largest synaptic flow, iteratively", "Tanaka et al. 2020"),
         Method("ntk_sap", ntk_sap, "largest effect on the tangent kernel, iteratively", "Wang et al. 2023"),
         Method("snip", snip, "largest sensitivity of the loss", "Lee et al. 2019"),
+        Method("grasp", grasp, "weights that keep the gradient flowing", "Wang et al. 2020"),
+        Method("prospr", prospr, "largest sensitivity of the loss once trained", "Alizadeh et al. 2022"),
+        Method("iterative_snip", iterative_snip, "SNIP in steps", "de Jorge et al. 2021"),
+        Method("force", force, "SNIP in steps, pruned weights may return", "de Jorge et al. 2021"),
     )
 }
 

@@ -13,6 +13,10 @@ NOTHING_RANKED = (
 )
 
 
+class LayerCollapseWarning(UserWarning):
+    """A pruning method kept not a single weight of a layer, or left a network that passes no signal."""
+
+
 class ScoredMasks(dict[str, Tensor]):
     """Masks, and in ``scores`` what their method ranks the weights by (higher: kept longer), by name.
 
@@ -34,7 +38,7 @@ def kept_count(total: int, sparsity: float) -> int:
 
 
 def kept_after(total: int, sparsity: float, step: int, steps: int) -> int:
-    """The number of weights to keep after ``step`` of ``steps``, at the density (1 - sparsity)^(step / steps).
+    """The number of weights to keep after ``step`` of ``steps``, at density (1 - sparsity)^(step / steps).
 
     >>> [kept_after(1000, 0.99, step, 2) for step in (0, 1, 2)]
     [1000, 100, 10]
@@ -87,16 +91,21 @@ def top_masks(scores: Mapping[str, Tensor], count: int) -> ScoredMasks:
     >>> top_masks({"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([2.0, 1.0])}, 2)
     {'a': tensor([ True, False]), 'b': tensor([ True, False])}
     """
+    check_finite(scores)
+    if not any(bool(score.any()) for score in scores.values()):
+        raise PruningError(NOTHING_RANKED)
+    flat = torch.cat([score.detach().flatten().cpu() for score in scores.values()])
+    return ScoredMasks(as_masks(top(flat, count), scores), as_masks(flat, scores))
+
+
+def check_finite(scores: Mapping[str, Tensor]) -> None:
+    """PruningError on NaN or Inf scores, naming the layer."""
     for name, score in scores.items():
         if not bool(torch.isfinite(score).all()):
             raise PruningError(
                 f"{name}: the pruning scores are not finite (the pass overflowed); "
                 "check that the weights and inputs are finite and of ordinary size"
             )
-    if not any(bool(score.any()) for score in scores.values()):
-        raise PruningError(NOTHING_RANKED)
-    flat = torch.cat([score.detach().flatten().cpu() for score in scores.values()])
-    return ScoredMasks(as_masks(top(flat, count), scores), as_masks(flat, scores))
 
 
 def as_masks(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:  # (N,)

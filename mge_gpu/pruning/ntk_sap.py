@@ -59,24 +59,21 @@ def ntk_sap(
         generator = torch.Generator().manual_seed(seed)
         own = {name: weight.detach().clone() for name, weight in weights.items()}
         thetas = [own, *(_shuffled(own, generator) for _ in range(1, inits))]
+        masks = {name: nn.Parameter(torch.ones_like(weight)) for name, weight in own.items()}
 
-        def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        def score() -> dict[str, Tensor]:
             sums = {name: torch.zeros_like(weight) for name, weight in own.items()}
+            parameter = next(iter(own.values()))
             for theta in thetas:
                 for start in range(0, samples, batch_size):
                     size = min(batch_size, samples - start)
-                    parameter = next(iter(own.values()))
                     x = _normal((size, *input_shape), generator, parameter)
                     delta = {name: epsilon * _normal(w.shape, generator, w) for name, w in theta.items()}
                     for name, gradient in response_gradients(network, theta, delta, masks, x).items():
                         sums[name] += gradient
-            if not all(bool(torch.isfinite(part).all()) for part in sums.values()):
-                raise PruningError(
-                    "ntk_sap: this network's outputs overflow; check that its weights are of ordinary size"
-                )
             return {name: part.abs() for name, part in sums.items()}
 
-        return prune_in_steps("ntk_sap", weights, sparsity, iterations, score, progress)
+        return prune_in_steps("ntk_sap", masks, sparsity, iterations, score, progress=progress)
 
 
 def response_gradients(
@@ -90,7 +87,7 @@ def response_gradients(
 
     ``network`` is a copy from ``dense_copy``; its batch normalisation is given the statistics of x under m θ.
     """
-    leaves = {name: masks[name].to(weight).requires_grad_() for name, weight in theta.items()}
+    leaves = {name: masks[name].detach().to(weight).requires_grad_() for name, weight in theta.items()}
     plain = {name: leaves[name] * weight for name, weight in theta.items()}
     moved = {name: leaves[name] * (weight + delta[name]) for name, weight in theta.items()}
     _collect_statistics(network, plain, x)

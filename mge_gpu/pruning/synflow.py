@@ -35,19 +35,16 @@ def synflow(
     check_positive("synflow", "iterations", iterations)
     with scoring(model, seed):
         network, weights = linearised(model)
-        parameter = next(iter(weights.values()))
-        ones = torch.ones((1, *input_shape), dtype=torch.float64, device=parameter.device)
+        device = next(iter(weights.values())).device
+        ones = torch.ones((1, *input_shape), dtype=torch.float64, device=device)
 
-        def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
-            with torch.no_grad():
-                for name, mask in masks.items():
-                    weights[name].masked_fill_(~mask, 0)
+        def score() -> dict[str, Tensor]:
             scores = flow_scores(network, weights, ones)
             if not all(bool(torch.isfinite(part).all()) for part in scores.values()):
                 raise PruningError("synflow: the flow through this network overflows float64")
             return scores
 
-        return prune_in_steps("synflow", weights, sparsity, iterations, score, progress)
+        return prune_in_steps("synflow", weights, sparsity, iterations, score, progress=progress)
 
 
 def linearised(model: nn.Module) -> tuple[nn.Module, dict[str, nn.Parameter]]:

@@ -7,11 +7,13 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mge_gpu import __version__
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.ranking.candidates import Progress, checked_methods, measure
 from mge_gpu.ranking.features import report_rows
+from mge_gpu.ranking.kept import Kept, fingerprint
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.training import mean_rank
 
@@ -51,6 +53,7 @@ def rank(
     ranker: "Ranker | str | Path | None" = None,
     metrics: Sequence[str] = (),
     progress: Progress | None = None,
+    out: str | Path | None = None,
 ) -> "pandas.DataFrame":
     """Prune with each method, measure the topology of what is left, order the methods by predicted accuracy.
 
@@ -70,6 +73,9 @@ def rank(
         ranker: a fitted `Ranker` or the file of one; None takes the one that is shipped.
         metrics: topometrics to compute besides those that the ranker needs.
         progress: called with what is being done and the share that is done.
+        out: a folder for each method's masks and report, written as soon as they are there. A ranking that
+            was stopped takes from it what is done, if model, input shape, sparsity, seed and data (by their
+            description) are the same.
 
     Returns:
         A frame with a row for each method, best first: ``rank`` (from 1), ``method``, ``score`` (predicted
@@ -96,6 +102,21 @@ def rank(
     require("lightgbm", "rank", "ranking pruning methods")  # and not after minutes of measuring
     require("pandas", "rank", "ranking pruning methods")
 
+    kept = None
+    if out is not None:
+        kept = Kept(
+            out,
+            {
+                "mge_gpu": __version__,
+                "weights": fingerprint(model),
+                "input_shape": tuple(input_shape),
+                "sparsity": float(sparsity),
+                "seed": seed,
+                "data": data
+                if isinstance(data, str | None)
+                else str(getattr(data, "description", type(data))),
+            },
+        )
     masks, reports = measure(
         model,
         tuple(input_shape),
@@ -105,6 +126,7 @@ def rank(
         seed=seed,
         metrics=_needed(fitted, metrics),
         progress=progress,
+        kept=kept,
     )
     frame = ranked(reports, float(sparsity), fitted)
     frame.attrs = {

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from mge_gpu.errors import MissingDependencyError, RankingError
 from mge_gpu.metrics.report import Report
+from mge_gpu.ranking.kept import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,8 +53,11 @@ def measure(
     seed: int,
     metrics: list[str],
     progress: Progress | None,
+    kept: Kept | None = None,
 ) -> "tuple[dict[str, dict[str, Tensor]], dict[str, Report]]":
-    """Masks and report of each method, in the order of ``names``; the model is traced once.
+    """Masks and report of each method, in the order of ``names``; the model is traced once, if at all.
+
+    What ``kept`` has is taken from it, and what it lacks is put there as soon as it is done.
 
     Raises:
         RankingError: a method, the encoding or the measuring failed; names the method.
@@ -62,12 +66,16 @@ def measure(
     import mge_gpu
     from mge_gpu.pruning import prune
 
-    program = mge_gpu.trace(model, input_shape)
+    program = None
     masks: dict[str, dict[str, Tensor]] = {}
     reports: dict[str, Report] = {}
     for number, name in enumerate(names):
         pruning = _part(progress, f"{name}: pruning", number / len(names), 0.5 / len(names))
         measuring = _part(progress, f"{name}: measuring", (number + 0.5) / len(names), 0.5 / len(names))
+        if kept is not None and (there := kept.get(name, metrics)) is not None:
+            masks[name], reports[name] = there
+            continue
+        program = program or mge_gpu.trace(model, input_shape)
         try:
             masks[name] = prune(
                 model, name, sparsity, input_shape=input_shape, data=data, seed=seed, progress=pruning
@@ -76,6 +84,8 @@ def measure(
             reports[name] = mge_gpu.topometrics(graph, metrics=metrics, seed=seed, progress=measuring)
             if reports[name].interrupted:  # a ranking of half the methods would be a wrong one
                 raise KeyboardInterrupt
+            if kept is not None:
+                kept.put(name, masks[name], reports[name])
         except MissingDependencyError:
             raise  # says what to install already
         except Exception as error:

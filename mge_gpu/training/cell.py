@@ -3,6 +3,7 @@
 import itertools
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,12 @@ def checked_cells(
 
     Raises TrainingError on an unknown method, a sparsity outside [0, 1), a repeated value or none at all.
     """
-    named = {"models": models, "methods": methods, "sparsities": sparsities, "seeds": seeds}
+    named: dict[str, Sequence[Any]] = {
+        "models": models,
+        "methods": methods,
+        "sparsities": sparsities,
+        "seeds": seeds,
+    }
     for what, values in named.items():
         if not values:
             raise TrainingError(f"a study needs {what}, got none")
