@@ -29,6 +29,7 @@ FEW: dict[str, dict[str, Any]] = {
     "prospr": {"steps": 1, "lr": 0.1},
     "iterative_snip": {"steps": 2},
     "force": {"steps": 2},
+    "ntk_sap": {"iterations": 2, "samples": 4},
 }
 
 

@@ -62,6 +62,16 @@ def test_without_scores_all_choices_are_equally_likely_and_kept_weights_of_a_sho
     assert came[[0, 2, 3]].min() > 140 and came[[0, 2, 3]].max() < 260
 
 
+FEW: dict[str, dict[str, Any]] = {
+    "synflow": {"iterations": 3},
+    "ntk_sap": {"iterations": 2, "samples": 4},
+    "grasp": {"samples_per_class": 1},
+    "prospr": {"steps": 1, "lr": 0.1},
+    "iterative_snip": {"steps": 2},
+    "force": {"steps": 2},
+}
+
+
 class Net(nn.Module):
     """A layer that every method but the regular ones would empty, and a wide one."""
 
@@ -77,12 +87,11 @@ class Net(nn.Module):
 
 def pruned(method: str, **options: Any) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    few = {"synflow": {"iterations": 3}, "ntk_sap": {"iterations": 2, "samples": 4}}.get(method, {})
     with warnings.catch_warnings():
         for kind in (InexactCountWarning, LayerCollapseWarning):
             warnings.simplefilter("ignore", kind)
         data = (torch.randn(6, 2, 5, 5), torch.arange(6) % 3)
-        return prune(Net(), method, 0.9, input_shape=(2, 5, 5), data=data, **few, **options)
+        return prune(Net(), method, 0.9, input_shape=(2, 5, 5), data=data, **FEW.get(method, {}), **options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,14 +115,13 @@ def test_every_method_keeps_its_count_and_the_floor(method: str) -> None:
         assert not said and all(torch.equal(masks[name], plain[name]) for name in plain)
 
 
-@pytest.mark.parametrize("method", ["magnitude", "snip", "synflow", "ntk_sap"])
+@pytest.mark.parametrize("method", ["magnitude", "snip", *FEW])
 def test_score_based_methods_hand_on_scores_that_their_masks_follow(method: str) -> None:
     torch.manual_seed(0)
-    few = {"synflow": {"iterations": 3}, "ntk_sap": {"iterations": 2, "samples": 4}}.get(method, {})
     given = {"input_shape": (2, 5, 5), "data": (torch.randn(6, 2, 5, 5), torch.arange(6) % 3)}
     entry = METHODS[method]
     taken = {key: value for key, value in given.items() if key in entry._parameters}
-    masks = entry.function(Net(), 0.8, **taken, **few)
+    masks = entry.function(Net(), 0.8, **taken, **FEW.get(method, {}))
     for name, mask in masks.items():
         assert (
             mask.all() or not mask.any() or masks.scores[name][mask].min() >= masks.scores[name][~mask].max()
