@@ -17,7 +17,7 @@ from mge_gpu.graph import encode
 from mge_gpu.metrics import topometrics
 from mge_gpu.metrics.report import PUBLISHED
 from mge_gpu.model_spec import load_model, num_outputs
-from mge_gpu.pruning import METHODS, LayerCollapseWarning, prune
+from mge_gpu.pruning import METHODS, InexactCountWarning, LayerCollapseWarning, prune
 from mge_gpu.training.recipe import Recipe
 from mge_gpu.training.train import Progress, train
 
@@ -89,7 +89,8 @@ def grow(
     how: dict[str, Any] = {"method": "static"}
     if cell.method in METHODS:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LayerCollapseWarning)  # a column says it
+            for said_by_a_column in (LayerCollapseWarning, InexactCountWarning):
+                warnings.simplefilter("ignore", said_by_a_column)
             how["masks"] = prune(
                 model,
                 cell.method,

@@ -24,7 +24,6 @@ INEXACT = [name for name in METHODS if name not in EXACT]
 RANDOM = ("uniform", "random", "er", "erk", "er_published", "expander")
 FEW: dict[str, dict[str, Any]] = {
     "synflow": {"iterations": 3},
-    "ntk_sap": {"iterations": 2, "samples": 4},
     "grasp": {"samples_per_class": 1},
     "prospr": {"steps": 1, "lr": 0.1},
     "iterative_snip": {"steps": 2},
