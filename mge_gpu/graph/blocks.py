@@ -58,8 +58,9 @@ def group_contributions(parts: Sequence[Contribution]) -> list[Group]:
 
 def _matrix(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> np.ndarray:
     """(target channels, input channels of a group, taps) float32."""
-    if weight is None:  # an identity skip: tap o of channel o
-        matrix = np.eye(layer.weight_shape[0], dtype=np.float32)[:, None, :]
+    if weight is None:  # an identity skip: the only tap, or tap o of channel o
+        channels, _, taps = layer.weight_shape
+        matrix = np.ones((channels, 1, 1), np.float32) if taps == 1 else np.eye(channels, dtype=np.float32)[:, None]
     else:
         matrix = layer.matrix(weight).to("cpu", torch.float32).contiguous().numpy()
     expected = matrix.shape[1] * layer.groups
