@@ -14,7 +14,7 @@ from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import call
 from mge_gpu.backends.cuda import coo, forest, peel, product
-from mge_gpu.backends.cuda.resident import Resident, resident_adjacency
+from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 
 P = ParamSpec("P")
@@ -110,6 +110,20 @@ class CudaBackend:
     ) -> product.Operator:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
         return product.operator(self.runtime, forward, backward, single, prepared)
+
+    @_on_device
+    def reach(self, block: Block, x: Any, backward: bool = False) -> Any:
+        """(N,) bool: nodes that an edge leads to from a node that x marks; ``backward``: that it comes from."""
+        y, there = self.xp.zeros(len(x), np.bool_), resident_block(self.runtime, block)
+        self.runtime.launch("reach", "reach", len(block.tap), there.table, np.bool_(backward), x, y)
+        return y
+
+    @_on_device
+    def between(self, block: Block, before: Any, behind: Any) -> Any:
+        """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
+        out, there = self.xp.zeros(len(block.tap), np.bool_), resident_block(self.runtime, block)
+        self.runtime.launch("reach", "between", len(block.tap), there.table, before, behind, out)
+        return out
 
     @_on_device
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:
