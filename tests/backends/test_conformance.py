@@ -208,7 +208,10 @@ def test_reach_and_between(backend: Any) -> None:
             source, target = np.concatenate([np.zeros((2, 0), np.int64), *edges], 1)
             after, before = np.zeros((2, graph.num_nodes), bool)
             after[target[x[source]]], before[source[x[target]]] = True, True
-            for found, expected in ((backend.reach(block, x), after), (backend.reach(block, x, True), before)):
+            for found, expected in (
+                (backend.reach(block, x), after),
+                (backend.reach(block, x, True), before),
+            ):
                 assert found.dtype == bool and np.array_equal(found, expected)
             linked = [bool((x[s] & y[t]).any()) for s, t in edges]
             assert backend.between(block, x, y).tolist() == linked

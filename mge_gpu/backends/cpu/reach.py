@@ -34,7 +34,9 @@ def _cover(runs: np.ndarray, first: int, step: int, there: np.ndarray) -> None:
 
 
 @jit
-def _count(channels: int, offset: int, stride: int, places: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+def _count(
+    channels: int, offset: int, stride: int, places: np.ndarray, x: np.ndarray, out: np.ndarray
+) -> None:
     for c in range(channels):
         base = offset + c * stride
         for k in range(len(places)):
