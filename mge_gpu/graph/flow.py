@@ -28,10 +28,10 @@ from mge_gpu.tracing.weights import WeightReader
 class Link:
     """A block between two node sets, made when it is asked for.
 
-    ``weighted``: its nonzeros are weights of a layer, each of them one; otherwise they are the multiplicities of
-    routes or identity skips. ``entry`` (nonzeros,) int64 says which weight of the network each is, in the order
-    of `Program.weight_shapes`; without it they are weights that no other link has. ``number`` is that of the
-    same block in the graph, if it is there.
+    ``weighted``: each of its nonzeros is one weight of a layer; otherwise they are the multiplicities of
+    routes or identity skips. ``entry`` (nonzeros,) int64 says which weight of the network each is, in the
+    order of `Program.weight_shapes`; without it they are weights that no other link has. ``number`` is that
+    of the same block in the graph, if it is there.
     """
 
     source: int
@@ -56,8 +56,8 @@ class Flow:
         partitions: how many of the sets are partitions.
         links: every route through the weights, one by one. Identity skips are among them.
         edges: the blocks of the graph with identity skips: one edge where several routes meet.
-        inputs, outputs: set -> (nodes,) bool, those that the network's input fills (not its padding), and those
-            that the network returns.
+        inputs, outputs: set -> (nodes,) bool, those that the network's input fills (not its padding), and
+            those that the network returns.
         weights: prunable weights of the network.
     """
 
@@ -155,7 +155,7 @@ def build_flow(
         entries: say of every nonzero which weight it is.
     """
     by_layer = _by_layer(groups)
-    summing = {k for k, parts in by_layer.items() if sums_up(parts)}
+    summing = {k for k, parts in by_layer.items() if program.layers[k].weight_name and sums_up(parts)}
     known = set() if entries else _shared(program)
     links: list[Link] = []
 
@@ -216,10 +216,11 @@ def _built(
 def _inputs_apart(
     program: Program, summing: Collection[int]
 ) -> tuple[tuple[Partition, ...], tuple[Layer, ...], list[int | None], list[Contribution]]:
-    """What is linked by itself: (sets, layers, index of each in the program or None if unweighted, contributions).
+    """What is linked by itself: (sets, layers, index of each in the program or None if unweighted, their
+    contributions).
 
-    A layer of ``summing`` becomes two: routes that write its input, and the layer on that. Skips follow. Made once
-    for all masks.
+    A layer of ``summing`` becomes two: routes that write its input, and the layer on that. Skips follow.
+    Made once for all masks.
     """
     if "apart" in program.cache:
         known: tuple[tuple[Partition, ...], tuple[Layer, ...], list[int | None], list[Contribution]]
@@ -281,9 +282,10 @@ def entry_ids(program: Program, layer: Layer, part: Contribution, matrix: np.nda
 
 
 def weight_ids(program: Program, layer: Layer) -> torch.Tensor:
-    """Which weight of the network each entry of a layer's weight is, counted over `Program.weight_shapes`; int64.
+    """Which weight of the network each entry of a layer's weight is, int64, of the weight's shape.
 
-    Entries that are computed from several weights (a standardised kernel) go by the ones at their own places.
+    Weights are numbered in the order of `Program.weight_shapes`; -1 is a zero that is none of them. Entries
+    that are computed from several weights (a standardised kernel) go by the ones at their own places.
     """
     own = parameter_ids(program, layer)
     places = layer.weight.places() if isinstance(layer.weight, WeightReader) else None

@@ -87,16 +87,21 @@ class MultipartiteGraph:
         """The compressed adjacency; `coo` does without it, so it is built when it is first asked for."""
         return build_adjacency(self.partitions, self._placed)
 
+    @property
+    def knows_flow(self) -> bool:
+        """Whether `flow` can be asked for."""
+        return self._make_flow is not None
+
     @cached_property
     def flow(self) -> Flow:
-        """How signals pass from the input to an output, with what makes no edges: what path metrics run on.
+        """How signals pass from the input to an output, with what makes no edges: path metrics run on it.
 
-        Raises GraphError where that is not known: the graph was read from a file of format 2, or made by hand.
+        Raises GraphError where it is not known: the graph is from a file of format 2, or made by hand.
         """
         if self._make_flow is None:
             raise GraphError(
-                "this graph does not know its network's identity skips and weights, which path metrics follow (it "
-                "comes from a file of an older format, or was made by hand); encode the network again"
+                "this graph does not know its network's identity skips and weights, which path metrics "
+                "follow (it comes from a file of an older format, or was made by hand); encode again"
             )
         return self._make_flow()
 

@@ -21,10 +21,11 @@ def effective_masks(
     """The masks without the weights that no signal from the input passes on its way to an output.
 
     A kept weight is effective if one of its edges begins where the input reaches and ends where an output is
-    reached; identity skips are followed, zero padding is no input. Zeroing the others changes no output of a network
-    without biases. The values of the weights are not read. A weight that several layers share is effective where it
-    is in one of them. Where the forward pass computes a layer's weights otherwise than by moving parameters about
-    (a standardised kernel), all kept entries of these parameters are effective if one of the layer's weights is.
+    reached; identity skips are followed, zero padding is no input. Zeroing the others changes no output of a
+    network whose nodes that no input reaches are zero (without biases, say). The values of the weights are
+    not read. A weight that several layers share is effective if it is in one of them. Where the forward pass
+    computes a layer's weights otherwise than by moving parameters about (a standardised kernel), all kept
+    entries of these parameters are effective if one of the layer's weights is.
 
     Args:
         program: the traced network (`mge_gpu.trace`); many masks share what is worked out from it.
@@ -37,8 +38,8 @@ def effective_masks(
     Raises:
         MaskError: as `mge_gpu.encode`.
 
-    Reference: Vysogorets and Kempe, "Connectivity matters: neural network pruning through the lens of effective
-    sparsity", JMLR 2023.
+    Reference: Vysogorets and Kempe, "Connectivity matters: neural network pruning through the lens of
+    effective sparsity", JMLR 2023.
 
     >>> import mge_gpu
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
@@ -66,7 +67,8 @@ def effective_masks(
     with backend.active():
         for link, flags in sweeps.effective(flow, backend, sweeps.reached(flow, backend)):
             assert link.entry is not None
-            found[torch.from_numpy(link.entry[flags])] = True
+            ids = link.entry[flags]
+            found[torch.from_numpy(ids[ids >= 0])] = True
     _spread_over_computed(program, found)
     parts = (found & kept).split([mask.numel() for mask in whole.values()])
     return {
@@ -92,7 +94,7 @@ def _kept_weight(program: Program, kept: torch.Tensor, index: int) -> torch.Tens
 
 
 def _spread_over_computed(program: Program, found: torch.Tensor) -> None:
-    """Set all entries of parameters that a layer's weights are computed from, if one of these weights is set."""
+    """Set all entries of the parameters that weights are computed from, if one of these weights is set."""
     for layer in program.layers:
         if layer.weight_name and _computed(layer):
             ids = parameter_ids(program, layer)

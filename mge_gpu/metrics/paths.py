@@ -1,7 +1,7 @@
 """Paths from the input to an output: what lies on one, how many there are, and their norms.
 
-Padding of the input is no input, and a path ends at a node that the network returns. Identity skips are always
-followed, whether or not the graph has edges for them.
+Padding of the input is no input, and a path ends at a node that the network returns. Identity skips are
+always followed, whether or not the graph has edges for them.
 """
 
 from mge_gpu.metrics import sweeps
@@ -29,8 +29,8 @@ def _norms(w: Workspace) -> sweeps.Norms:
 def effective_density(w: Workspace) -> Measured:
     """Share of the network's prunable weights that lie on a path from the input to an output.
 
-    One minus the effective sparsity of Vysogorets and Kempe, "Connectivity matters: neural network pruning through
-    the lens of effective sparsity", JMLR 2023.
+    One minus the effective sparsity of Vysogorets and Kempe, "Connectivity matters: neural network pruning
+    through the lens of effective sparsity", JMLR 2023.
     """
     flow = w.graph.flow
     count = sweeps.count_effective(flow, w.backend, _reached(w))
@@ -49,8 +49,8 @@ def effective_nodes(w: Workspace) -> Measured:
 def log_effective_paths(w: Workspace) -> Measured:
     """Natural logarithm of the number of paths; -inf where there is none.
 
-    Paths in the graph with identity skips (``encode(..., identity_skips=True)``), where all routes from one node to
-    another are one edge. For a dense multilayer perceptron the sum of the logarithms of its widths.
+    Paths in the graph with identity skips (``encode(..., identity_skips=True)``), where all routes from one
+    node to another are one edge. For a dense multilayer perceptron the sum of the logarithms of its widths.
     """
     return Measured(
         sweeps.log_paths(w.graph.flow, w.backend), "one sweep over all edges, scaled by powers of two"
@@ -77,9 +77,9 @@ def l2_path_norm(w: Workspace) -> Measured:
 
 @metric("path_kernel_trace")
 def path_kernel_trace(w: Workspace) -> Measured:
-    """Natural logarithm of sum_p sum_{i in p} (pi_p / w_i)^2, pi_p the product of a path's weights; -inf for none.
+    """Natural logarithm of sum_p sum_{i in p} (pi_p / w_i)^2, pi_p the product of p's weights; -inf for none.
 
-    The trace of the path kernel (Gebhart, Saxena and Schrater, 2021; PHEW: Patil and Dovrolis, ICML 2021), over the
-    weights that are not zero.
+    The trace of the path kernel (Gebhart, Saxena and Schrater, 2021; PHEW: Patil and Dovrolis, ICML 2021),
+    over the weights that are not zero.
     """
     return Measured(_norms(w).trace, SCALED)

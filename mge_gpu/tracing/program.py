@@ -122,10 +122,10 @@ class Layer:
 class Program:
     """A traced network. Weights are read when a graph is built, so one program serves many masks.
 
-    What makes no nodes and edges and yet carries signals is kept beside the layers: ``skips`` are the identity
-    skips, where ``identity_skips`` has not put them among the layers; ``halo`` is the zero padding of partition 0
-    that has nodes, (before, after) a dim; ``returned`` are the offsets (ascending) of the nodes that the model
-    returns, for output partitions of which it does not return all.
+    What path metrics need beside the layers: ``skips`` are the identity skips, where ``identity_skips`` has
+    not put them among the layers; ``halo`` is the zero padding of partition 0 that has nodes, (before, after)
+    a dim; ``returned`` are the offsets (ascending) of the nodes that the model returns, for the output
+    partitions of which it does not return all.
     """
 
     partitions: tuple[Partition, ...]

@@ -296,7 +296,7 @@ def identity_layer(tracer: Tracer, call: Call, fresh: Value, skip: Value) -> Non
 
 
 def _plain_order(value: Value, shape: Sequence[int]) -> list[int] | None:
-    """The dims of a fresh value in the order of its partition's, dims of size 1 first; None if not so plain."""
+    """The dims of a fresh value in the order of its partition's, those of size 1 first, if it is so plain."""
     (term,) = value.terms
     order = []
     for k, n in enumerate(shape):

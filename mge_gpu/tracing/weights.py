@@ -36,10 +36,10 @@ class WeightReader:
         return weight
 
     def places(self) -> torch.Tensor | None:
-        """Which entry of ``parameters``, flattened one after the other, each weight is: int64, of its shape.
+        """Which entry of ``parameters``, flattened one after the other, each weight is; int64, of its shape.
 
-        -1 for a zero that is no parameter. None where weights are computed in another way than by moving entries
-        (a standardised kernel): found out by numbering the entries twice.
+        -1 for a zero that is no parameter. None where weights are computed in another way than by moving
+        entries (a standardised kernel): found out by numbering the entries twice.
         """
         sizes = [prod(shape) for _, shape in self.parameters]
         total = sum(sizes)

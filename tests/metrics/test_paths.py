@@ -1,4 +1,4 @@
-"""Path metrics against every path of small graphs written down, and against autograd of the linearised model."""
+"""Path metrics against every path of small graphs, written down, and autograd of the linearised model."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ def test_drawn_networks() -> None:
     def compare(case: Case, pad_input: bool, identity_skips: bool) -> None:
         nonlocal compared, counted
         graph = encoded(case, pad_input=pad_input, identity_skips=identity_skips)
-        report = mge_gpu.topometrics(graph, PATH_KEYS)
+        report = mge_gpu.topometrics(graph, metrics=PATH_KEYS)
         effective = sum(int(mask.sum()) for mask in effective_weights(case, pad_input).values())
         assert report["effective_density"] == effective / graph.flow.weights
         compared += 1
@@ -70,7 +70,7 @@ def linear(model: Residual, x: torch.Tensor) -> torch.Tensor:
 
 
 def response(model: Residual, power: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Summed output of the linear network with |w|^power on an input of ones, and its derivatives by weight."""
+    """Summed output of the linear network with |w|^power on ones, and its derivatives by weight."""
     twin = copy.deepcopy(model).double()
     weights = {n: p for n, p in twin.named_parameters() if p.dim() > 1}
     with torch.no_grad():
@@ -211,7 +211,7 @@ def test_only_what_is_returned_is_an_output() -> None:
 def test_other_encodings_and_files_do_not_matter(case: Case) -> None:
     """Paths of a rolled graph are its edges, wherever they begin and end."""
     graph = encoded(case, encoding="rolled")
-    report = mge_gpu.topometrics(graph, PATH_KEYS)
+    report = mge_gpu.topometrics(graph, metrics=PATH_KEYS)
     expected = math.log(graph.num_edges) if graph.num_edges else -math.inf
     assert report["log_effective_paths"] == pytest.approx(expected)
 
@@ -239,8 +239,8 @@ def test_the_graph_stays_a_snapshot() -> None:
         torch.manual_seed(0)
         model = Residual()
         graph = mge_gpu.encode(model, (2, 7, 6))
-        expected = dict(mge_gpu.topometrics(mge_gpu.encode(model, (2, 7, 6)), PATH_KEYS))
+        expected = dict(mge_gpu.topometrics(mge_gpu.encode(model, (2, 7, 6)), metrics=PATH_KEYS))
         with torch.no_grad():
             for p in model.parameters():
                 p.mul_(0.5)
-        assert dict(mge_gpu.topometrics(graph, PATH_KEYS)) == expected
+        assert dict(mge_gpu.topometrics(graph, metrics=PATH_KEYS)) == expected

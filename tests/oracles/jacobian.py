@@ -39,7 +39,7 @@ class Reference:
 def reference_graph(
     case: Case, *, pad_input: bool = True, identity_skips: bool = False, power: float = 1
 ) -> Reference:
-    """The multipartite graph of the case by the rules of the encoding, with |w|^power for every weight w != 0."""
+    """The multipartite graph of the case by the rules of the encoding, with |w|^power for w != 0."""
     return _Linearised(case, pad_input, identity_skips, power).run()
 
 
@@ -81,7 +81,10 @@ class _Linearised:
         reached = [self._jacobian(self.values[i]) for i in self.case.outputs]
         outputs = tuple(sorted({p for found in reached for p in found}))
         returned = {
-            self._offset(p) + int(k) for found in reached for p, j in found.items() for k in j.any(0).nonzero()
+            self._offset(p) + int(k)
+            for found in reached
+            for p, j in found.items()
+            for k in j.any(0).nonzero()
         }
         first = torch.arange(self.leaves[0].numel()).reshape(self.leaves[0].shape)
         for d, (before, _) in enumerate(self.halo or ()):

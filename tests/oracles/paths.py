@@ -1,8 +1,7 @@
-"""Path metrics by writing down every path of a small graph, and weights by autograd of one layer at a time."""
+"""Path metrics by writing down every path of a small graph; effective weights by autograd, layer by layer."""
 
 import copy
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +12,14 @@ from tests.oracles.networks import Case
 Path = tuple[int, ...]
 
 
-def all_paths(edges: Edges, inputs: tuple[int, ...], outputs: tuple[int, ...], limit: int) -> list[Path] | None:
+def all_paths(
+    edges: Edges, inputs: tuple[int, ...], outputs: tuple[int, ...], limit: int
+) -> list[Path] | None:
     """Every path from an input to an output as its nodes, or None where there are more than ``limit``."""
     following: dict[int, list[int]] = {}
     for u, v in edges:
         following.setdefault(u, []).append(v)
     ends, found = set(outputs), []
-
-    def walk(path: Path) -> Iterator[Path]:
-        if path[-1] in ends:
-            yield path
-        for v in following.get(path[-1], ()):
-            yield from walk((*path, v))
 
     steps = 0
     for u in inputs:
@@ -41,7 +36,7 @@ def all_paths(edges: Edges, inputs: tuple[int, ...], outputs: tuple[int, ...], l
 
 
 def path_metrics(case: Case, pad_input: bool, limit: int = 20_000) -> dict[str, float] | None:
-    """The values of the path metrics that are sums over paths or nodes; None where there are too many paths."""
+    """The path metrics that are sums over paths or nodes; None where there are too many paths."""
     graph = _reference(case, pad_input, 1)
     paths = all_paths(graph.edges, graph.input_nodes, graph.output_nodes, limit)
     if paths is None:
@@ -90,13 +85,16 @@ class _Layers(_Linearised):
 
 
 def effective_weights(case: Case, pad_input: bool) -> dict[int, Tensor]:
-    """id of a module -> bool tensor: its weights with an edge from a node on the input's side to one on the output's.
+    """id of a module -> bool tensor: its weights with an edge from a reached node to one that reaches an output.
 
     Each layer is run on the marks of the nodes it reads, with all weights 1 where they are not zero; a weight is
     effective if the sum of its outputs on nodes that reach the output has a derivative in it.
     """
     graph = _reference(case, pad_input, 1)
-    before, behind = _closure(graph.edges, graph.input_nodes, False), _closure(graph.edges, graph.output_nodes, True)
+    before, behind = (
+        _closure(graph.edges, graph.input_nodes, False),
+        _closure(graph.edges, graph.output_nodes, True),
+    )
     layers = _Layers(case, pad_input)
     layers.run()
     found: dict[int, Tensor] = {}

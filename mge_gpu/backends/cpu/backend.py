@@ -72,7 +72,7 @@ class CpuBackend:
         return product.operator(forward, backward, dtype, prepared=prepared)
 
     def reach(self, block: Block, x: np.ndarray, backward: bool = False) -> np.ndarray:
-        """(N,) bool: nodes that an edge leads to from a node that x marks; ``backward``: that it comes from."""
+        """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
         return reach.reach(block, x, backward)
 
     def between(self, block: Block, before: np.ndarray, behind: np.ndarray) -> np.ndarray:

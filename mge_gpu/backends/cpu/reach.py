@@ -128,7 +128,7 @@ def _between(
 
 
 def between(b: Block, before: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """(nonzeros,) bool: whether one of a nonzero's edges leads from a node of ``before`` to one of ``behind``."""
+    """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
     source, target = _sides(b)
     there, _ = _marked(source, b.runs, before)
     beyond, _ = _marked(target, b.runs, behind)

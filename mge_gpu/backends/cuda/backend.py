@@ -113,7 +113,7 @@ class CudaBackend:
 
     @_on_device
     def reach(self, block: Block, x: Any, backward: bool = False) -> Any:
-        """(N,) bool: nodes that an edge leads to from a node that x marks; ``backward``: that it comes from."""
+        """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
         y, there = self.xp.zeros(len(x), np.bool_), resident_block(self.runtime, block)
         self.runtime.launch("reach", "reach", len(block.tap), there.table, np.bool_(backward), x, y)
         return y
