@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mge_gpu
+from mge_gpu.masks import masks_of
 from mge_gpu.metrics import METRICS, PATH_KEYS, Workspace
 from tests.graphs import encoded, random_masks
 from tests.oracles.networks import Case
@@ -182,7 +183,7 @@ def test_a_shared_weight_counts_once() -> None:
     # only a[0, 0] twice, then b[0, 0]
     assert report["effective_density"] == 2 / 6 and report["log_effective_paths"] == 0
     assert report["path_kernel_trace"] == pytest.approx(math.log(3))
-    found = mge_gpu.metrics.effective_masks(mge_gpu.trace(model, (2,)), mge_gpu.masks_of(model))
+    found = mge_gpu.metrics.effective_masks(mge_gpu.trace(model, (2,)), masks_of(model))
     assert found["a.weight"].tolist() == [[True, False], [False, False]]
 
 

@@ -85,9 +85,9 @@ class _Layers(_Linearised):
 
 
 def effective_weights(case: Case, pad_input: bool) -> dict[int, Tensor]:
-    """id of a module -> bool tensor: its weights with an edge from a reached node to one that reaches an output.
+    """id of a module -> bool tensor: its weights with an edge between nodes that are on paths.
 
-    Each layer is run on the marks of the nodes it reads, with all weights 1 where they are not zero; a weight is
+    Each layer is run on the marks of the nodes it reads, with weights 1 where they are not zero; a weight is
     effective if the sum of its outputs on nodes that reach the output has a derivative in it.
     """
     graph = _reference(case, pad_input, 1)
