@@ -66,6 +66,18 @@ class Backend(Protocol):
         ``prepared`` (at first an empty dict) share what they keep of their blocks, which must outlive it.
         """
 
+    def reach(self, block: Block, x: Any, backward: bool = False) -> Any:
+        """(N,) bool: nodes that an edge of the block leads to from a node that x (N,) bool marks.
+
+        ``backward``: nodes from which an edge leads to a marked one.
+        """
+
+    def between(self, block: Block, before: Any, behind: Any) -> Any:
+        """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``.
+
+        Both are (N,) bool.
+        """
+
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""
 

@@ -56,10 +56,15 @@ def group_contributions(parts: Sequence[Contribution]) -> list[Group]:
     return out
 
 
-def _matrix(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> np.ndarray:
+def weight_matrix(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> np.ndarray:
     """(target channels, input channels of a group, taps) float32."""
-    if weight is None:  # an identity skip: tap o of channel o
-        matrix = np.eye(layer.weight_shape[0], dtype=np.float32)[:, None, :]
+    if weight is None:  # an identity skip: the only tap, or tap o of channel o
+        channels, _, taps = layer.weight_shape
+        matrix = (
+            np.ones((channels, 1, 1), np.float32)
+            if taps == 1
+            else np.eye(channels, dtype=np.float32)[:, None]
+        )
     else:
         matrix = layer.matrix(weight).to("cpu", torch.float32).contiguous().numpy()
     expected = matrix.shape[1] * layer.groups
@@ -84,7 +89,7 @@ def _count_taps(part: Contribution, layer: Layer, matrix: np.ndarray) -> np.ndar
 
 def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> Nonzeros:
     """(target channel, source channel, tap, |w|) of a contribution's nonzero weights, by target channel."""
-    matrix, channels = _matrix(part, layer, weight), part.channels
+    matrix, channels = weight_matrix(part, layer, weight), part.channels
     group_in, group_out = matrix.shape[1], matrix.shape[0] // layer.groups
     if not channels.injective and len(channels.sets) == 1 and len(part.channel_shift) == 1:
         return _mixed(part, matrix, layer.groups)
@@ -185,7 +190,8 @@ def count_edges(
     if group.positions.by_target.repeats or not plain:
         return edges_of_block(build_block(group, partitions, layers, weight), group.positions)
     counts = [
-        _count_taps(p, layers[p.layer], _matrix(p, layers[p.layer], weight(p.layer))) for p in group.members
+        _count_taps(p, layers[p.layer], weight_matrix(p, layers[p.layer], weight(p.layer)))
+        for p in group.members
     ]
     return int((np.concatenate(counts) * np.diff(group.positions.ptr)).sum())
 
@@ -203,10 +209,13 @@ class LazyBlocks:
         self.groups, self.partitions, self.layers, self.weight = groups, partitions, layers, weight
 
     def __iter__(self) -> Iterator[Placed]:
-        for group in self.groups:
-            block = build_block(group, self.partitions, self.layers, self.weight)
-            yield group.source, group.target, block, group.positions
-            del block  # before the next one is made: it may be a gigabyte
+        yield from map(self.placed, range(len(self.groups)))  # holds none: it may be a gigabyte
+
+    def placed(self, number: int) -> Placed:
+        """The block of one group."""
+        group = self.groups[number]
+        block = build_block(group, self.partitions, self.layers, self.weight)
+        return group.source, group.target, block, group.positions
 
     def count_edges(self) -> int:
         """Edges of all blocks, exactly."""

@@ -1,6 +1,6 @@
 """`encode`: from a model (or a traced program) and masks to a graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -10,6 +10,7 @@ from mge_gpu.backends import device_of, get_backend
 from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import Group, LazyBlocks, Placed, Weight, build_block, group_contributions
+from mge_gpu.graph.flow import Flow, build_flow, read_again
 from mge_gpu.graph.geometry import contributions
 from mge_gpu.graph.multipartite import MultipartiteGraph
 from mge_gpu.graph.rolled import rolled_program
@@ -83,9 +84,10 @@ def encode(
     read: Weight = partial(masked_weight, program, checked)
     if encoding != "mge":
         program, read = rolled_program(program, read, encoding)
+    blocks = _blocks(program, read)
     return MultipartiteGraph(
         program.partitions,
-        _blocks(program, read),
+        blocks,
         program.input_partitions,
         program.output_partitions,
         {
@@ -96,10 +98,20 @@ def encode(
             "identity_skips": program.identity_skips,
         },
         device,
+        _flow(program, blocks, read),
     )
 
 
-def _groups(program: Program) -> list[Group]:
+def _flow(program: Program, blocks: list[Placed] | LazyBlocks, read: Weight) -> Callable[[], Flow]:
+    """What makes the graph's flow, from the weights as they are now."""
+    groups = groups_of(program)
+    if isinstance(blocks, LazyBlocks):
+        return partial(build_flow, program, groups, blocks.placed, blocks.weight)
+    kept = {k: weight.clone() for k in read_again(program, groups) if (weight := read(k)) is not None}
+    return partial(build_flow, program, groups, blocks.__getitem__, kept.get)
+
+
+def groups_of(program: Program) -> list[Group]:
     """The program's contributions by block, made once for all masks."""
     if "groups" not in program.cache:
         program.cache["groups"] = group_contributions(contributions(program))
@@ -112,7 +124,7 @@ def _blocks(program: Program, read: Weight) -> list[Placed] | LazyBlocks:
 
     That works on the weights as they were: it raises GraphError where they have changed.
     """
-    groups = _groups(program)
+    groups = groups_of(program)
     sums = run(lambda k: _checked_sum(read(k)), len(program.layers))
 
     def make(group: Group) -> Placed:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Block
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import block_positions
 from mge_gpu.graph.checks import sound_block, sound_partitions
-from mge_gpu.tracing.program import Partition
+from mge_gpu.graph.flow_files import pack_block, pack_flow, unpack_block, unpack_flow, unpack_partition
 
 if TYPE_CHECKING:
     from mge_gpu.graph.multipartite import MultipartiteGraph
 
-FORMAT = 2
+FORMAT = 3
+"""The format that is written. Format 2, which is read as well, does not say how signals flow."""
 
 
 def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
@@ -32,9 +32,10 @@ def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
         "blocks": [],
     }
     for k, (source, target, block) in enumerate(graph.blocks):
-        scalars = {f: v for f, v in block._asdict().items() if not isinstance(v, np.ndarray)}
-        head["blocks"].append({"source": source, "target": target, **scalars})
-        arrays |= {f"block.{k}.{f}": v for f, v in block._asdict().items() if isinstance(v, np.ndarray)}
+        numbers = pack_block(f"block.{k}", block, arrays)
+        head["blocks"].append({"source": source, "target": target, **numbers})
+    if graph.knows_flow:
+        head["flow"] = pack_flow(graph.flow, arrays)
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
     partial = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
@@ -64,18 +65,14 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
         with np.load(path, allow_pickle=False) as f:
             arrays = {k: f[k] for k in f.files}
         head = json.loads(arrays["head"].tobytes())
-        if head["format"] != FORMAT:
+        if head["format"] not in (2, FORMAT):
             raise GraphError(
-                f"{name!r} has format {head['format']}, this version reads {FORMAT}; encode again"
+                f"{name!r} has format {head['format']}, this version reads 2 and {FORMAT}; encode again"
             )
-        partitions = [
-            Partition(p["name"], tuple(p["shape"]), p["offset"], p["channel_dim"]) for p in head["partitions"]
-        ]
+        partitions = [unpack_partition(p) for p in head["partitions"]]
         blocks = []
-        for k, scalars in enumerate(head["blocks"]):
-            source, target = scalars.pop("source"), scalars.pop("target")
-            found = {f: arrays[f"block.{k}.{f}"] for f in Block._fields if f not in scalars}
-            blocks.append((source, target, Block(**scalars, **found)))
+        for k, numbers in enumerate(head["blocks"]):
+            blocks.append((numbers["source"], numbers["target"], unpack_block(f"block.{k}", numbers, arrays)))
         inputs, outputs, info = head["input_partitions"], head["output_partitions"], dict(head["info"])
         sound = sound_partitions(partitions, [*inputs, *outputs]) and all(
             sound_block(*b, partitions) for b in blocks
@@ -83,6 +80,7 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
         if not sound:
             raise ValueError("its arrays contradict each other")
         placed = [(s, t, b, block_positions(b, partitions[s])) for s, t, b in blocks]
+        flow = unpack_flow(head["flow"], arrays, partitions, placed) if "flow" in head else None
     except GraphError:
         raise
     except FileNotFoundError as error:
@@ -91,4 +89,5 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
         raise GraphError(
             f"{name!r} is not a graph file or is damaged ({type(error).__name__}: {error}); save it again"
         ) from error
-    return MultipartiteGraph(partitions, placed, inputs, outputs, info)
+    make_flow = None if flow is None else lambda: flow
+    return MultipartiteGraph(partitions, placed, inputs, outputs, info, make_flow=make_flow)

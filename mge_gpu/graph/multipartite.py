@@ -1,6 +1,6 @@
 """`MultipartiteGraph`: the encoding of a network, held as blocks and a compressed adjacency."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,6 +12,7 @@ from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import LazyBlocks, Placed
 from mge_gpu.graph.compressed import build_adjacency, edges_of_block
+from mge_gpu.graph.flow import Flow
 from mge_gpu.tracing.program import MAX_NODES, Partition
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class MultipartiteGraph:
         input_partitions, output_partitions: indices into ``partitions``.
         info: what the graph was made from (model, input shape, encoding).
         device: where it computes.
+        make_flow: makes `flow` when it is first asked for.
 
     Attributes:
         partitions: the node sets, in order of execution, with name, shape, offset and size.
@@ -49,6 +51,7 @@ class MultipartiteGraph:
         output_partitions: Sequence[int],
         info: Mapping[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        make_flow: Callable[[], Flow] | None = None,
     ) -> None:
         self.partitions = tuple(partitions)
         self.num_nodes = sum(p.size for p in self.partitions)
@@ -59,6 +62,7 @@ class MultipartiteGraph:
         self.output_partitions = tuple(output_partitions)
         self.info = dict(info or {})
         self.device = torch.device(device)
+        self._make_flow = make_flow
 
     @property
     def backend(self) -> Backend:
@@ -82,6 +86,24 @@ class MultipartiteGraph:
     def adjacency(self) -> Adjacency:
         """The compressed adjacency; `coo` does without it, so it is built when it is first asked for."""
         return build_adjacency(self.partitions, self._placed)
+
+    @property
+    def knows_flow(self) -> bool:
+        """Whether `flow` can be asked for."""
+        return self._make_flow is not None
+
+    @cached_property
+    def flow(self) -> Flow:
+        """How signals pass from the input to an output, with what makes no edges: path metrics run on it.
+
+        Raises GraphError where it is not known: the graph is from a file of format 2, or made by hand.
+        """
+        if self._make_flow is None:
+            raise GraphError(
+                "this graph does not know its network's identity skips and weights, which path metrics "
+                "follow (it comes from a file of an older format, or was made by hand); encode again"
+            )
+        return self._make_flow()
 
     @cached_property
     def num_edges(self) -> int:

@@ -49,6 +49,8 @@ def rolled_program(
                 target=2 * k + 1,
                 taps=np.zeros((1, 1), np.int32),
                 uses=(Use(2 * k, arange(left), arange(1)),),
+                weight=None,
+                parameters=((f"{k}:{layer.name}", shape),),
             )
         )
         matrices[k] = matrix
@@ -59,5 +61,9 @@ def rolled_program(
         layers=tuple(layers),
         input_partitions=even,
         output_partitions=odd,
+        parameter_shapes={},
+        skips=(),
+        halo=None,
+        returned={},
         cache={},
     ), matrices.__getitem__

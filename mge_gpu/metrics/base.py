@@ -111,8 +111,9 @@ CHEAP = (
 """Metrics that take O(nonzero weights + nodes), however many edges there are."""
 
 _EDGEWISE = (
-    "components", "component_size", "cut_edges", "cut_nodes", "k_core", "spectral_radius", "spectral_gap",
-    "two_hop", "motifs",
+    "effective_density", "effective_nodes", "components", "component_size", "log_effective_paths",
+    "l1_path_norm", "l2_path_norm", "path_kernel_trace", "cut_edges", "cut_nodes", "k_core",
+    "spectral_radius", "spectral_gap", "two_hop", "motifs",
 )  # fmt: skip
 """The other metrics, those that take longest on large graphs last."""
 

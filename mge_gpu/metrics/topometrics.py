@@ -69,7 +69,9 @@ def topometrics(
         input_shape: shape of one sample without the batch dim, where a model is to be traced.
         metrics: "all"; "cheap", those that take O(nonzero weights + nodes) whatever the number of edges
             (nodes, edges, sinks, sources, disconnected, removable, one_hop, strength); a key of
-            `METRIC_KEYS`; or a list of these.
+            `METRIC_KEYS`, or of `PATH_KEYS`, the metrics of the paths from the input to an output: effective
+            density and nodes, and natural logarithms of the number of paths, path norms and the path-kernel
+            trace (-inf where there is no path); or a list of these.
         model: the module or `Program` that a list of masks is for.
         exact: never estimate. Without it, counts over a stated cost are estimated from a sample and
             carry a standard error in the report.
@@ -82,6 +84,7 @@ def topometrics(
     Raises:
         MetricError: unknown metric, or arguments that do not go together.
         MaskError: a mask does not fit; says which of the list.
+        GraphError: metrics of paths of a graph from a file of format 2.
 
     Example:
         >>> import torch

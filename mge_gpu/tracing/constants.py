@@ -77,16 +77,24 @@ class Constants:
         """The parameters that ``node`` is computed from."""
         return [n for n in self.needed(node) if n in self.capture.parameter_names]
 
-    def evaluate(self, node: Node, masks: Mapping[Node, torch.Tensor] | None = None) -> Any:
+    def evaluate(
+        self,
+        node: Node,
+        masks: Mapping[Node, torch.Tensor] | None = None,
+        values: Mapping[Node, torch.Tensor] | None = None,
+    ) -> Any:
         """The present value of a node, with masks on the parameters that it is computed from.
+
+        ``values`` stand in for those of some parameters.
 
         Raises TracingError where it depends on the network's input.
         """
-        values: dict[Node, Any] = {}
+        found: dict[Node, Any] = {}
         with torch.no_grad():
             for n in self.needed(node):
-                values[n] = self._run(n, values, masks or {})
-        return values[node]
+                given = values.get(n) if values else None
+                found[n] = self._run(n, found, masks or {}) if given is None else given
+        return found[node]
 
     def _run(self, node: Node, values: dict[Node, Any], masks: Mapping[Node, torch.Tensor]) -> Any:
         if node in self.capture.tensors:

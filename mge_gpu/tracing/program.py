@@ -120,7 +120,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Program:
-    """A traced network. Weights are read when a graph is built, so one program serves many masks."""
+    """A traced network. Weights are read when a graph is built, so one program serves many masks.
+
+    What path metrics need beside the layers: ``skips`` are the identity skips, where ``identity_skips`` has
+    not put them among the layers; ``halo`` is the zero padding of partition 0 that has nodes, (before, after)
+    a dim; ``returned`` are the offsets (ascending) of the nodes that the model returns, for the output
+    partitions of which it does not return all.
+    """
 
     partitions: tuple[Partition, ...]
     layers: tuple[Layer, ...]
@@ -131,6 +137,9 @@ class Program:
     pad_input: bool
     identity_skips: bool
     parameter_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    skips: tuple[Layer, ...] = ()
+    halo: tuple[int, ...] | None = None
+    returned: dict[int, np.ndarray] = field(default_factory=dict, compare=False)
     cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property

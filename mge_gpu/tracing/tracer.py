@@ -16,7 +16,7 @@ from mge_gpu.tracing.capture import Capture
 from mge_gpu.tracing.constants import Constants
 from mge_gpu.tracing.origins import Origins
 from mge_gpu.tracing.program import MAX_NODES, Layer, Program, Use, place
-from mge_gpu.tracing.relation import arange, outer_sum, reorder
+from mge_gpu.tracing.relation import Relation, arange, outer_sum, reorder
 from mge_gpu.tracing.value import Factor, Term, Value, output_value, permute, reshape
 from mge_gpu.tracing.weights import weight_reader
 
@@ -104,9 +104,10 @@ class Tracer:
         self.constants = Constants(capture)
         self.prunable = prunable
         self.origins = Origins()
-        self.identity_skips = identity_skips
+        self.identity_skips, self.halo = identity_skips, pad
         self.partitions: list[tuple[str, tuple[int, ...], int]] = []
         self.layers: list[Layer] = []
+        self.skips: list[Layer] = []  # identity skips that make no edges
         self.merged: dict[int, int] = {}
         self.unread: dict[Node, int] = {}  # partition of a node's tensor if nothing else reads the tensor
         self.env: dict[Node, Any] = {n: Const(n, tuple(n.meta["val"].shape)) for n in capture.tensors}
@@ -206,23 +207,30 @@ class Tracer:
         for p in sorted(self.merged):
             names[self.resolve(p)].append(self.partitions[p][0])
         placed = place([("+".join(names[p]), *self.partitions[p][1:]) for p in keep])
-        layers = []
-        for layer in self.layers:
+
+        def placed_layer(layer: Layer) -> Layer:
             uses = tuple(replace(u, source=number[self.resolve(u.source)]) for u in layer.uses)
-            layers.append(replace(layer, target=number[self.resolve(layer.target)], uses=uses))
-        outputs = sorted({number[self.resolve(t.source)] for v in result for t in v.terms})
+            return replace(layer, target=number[self.resolve(layer.target)], uses=uses)
+
+        found: dict[int, list[np.ndarray]] = {}
+        for term in (t for v in result for t in v.terms):
+            found.setdefault(number[self.resolve(term.source)], []).append(reached_offsets(term))
+        returned = {p: np.unique(np.concatenate(offsets)) for p, offsets in sorted(found.items())}
         inputs = tuple(range(len(self.capture.inputs)))
         shapes = {name: tuple(p.shape) for name, p in prunable_parameters(model).items()}
         return Program(
             placed,
-            tuple(layers),
+            tuple(map(placed_layer, self.layers)),
             inputs,
-            tuple(outputs),
+            tuple(returned),
             shape,
             type(model).__name__,
             pad_input,
             self.identity_skips,
             shapes,
+            tuple(map(placed_layer, self.skips)),
+            self.halo,
+            {p: offsets for p, offsets in returned.items() if len(offsets) < placed[p].size},
         )
 
 
@@ -267,28 +275,52 @@ def identity_taps(positions: int) -> np.ndarray:
 
 
 def identity_layer(tracer: Tracer, call: Call, fresh: Value, skip: Value) -> None:
-    """Record the unit-weight edges of an identity skip: each element of ``skip`` to its sum's node."""
+    """Record the unit-weight links of an identity skip: each element of ``skip`` to its sum's node."""
     assert fresh.fresh is not None
     target = tracer.resolve(fresh.fresh)
     name, shape, channel_dim = tracer.partitions[target]
-    channels, size = shape[channel_dim], int(np.prod(shape))
-    element = np.argsort(element_offsets(fresh))  # node of the partition -> element of the sum
-    taps = element.reshape(channels, -1) if channel_dim == 0 else element.reshape(-1, channels).T
-    uses = tuple(use(t, (1, size), 0) for t in reshape(skip, (1, size)).terms)
+    channels, size = shape[channel_dim], prod(shape)
     label = f"{call.layer}.skip" if call.layer else f"{name}.skip"
-    tracer.layers.append(
-        Layer(
-            label,
-            "",
-            "identity",
-            (channels, 1, channels),
-            1,
-            False,
-            target,
-            np.ascontiguousarray(taps, dtype=np.int32),
-            uses,
-        )
-    )
+    if (order := _plain_order(fresh, shape)) is not None:  # one tap, as of a depthwise 1x1 convolution
+        moved = reshape(permute(skip, order), (1, *shape))
+        uses = tuple(use(t, moved.shape, channel_dim + 1) for t in moved.terms)
+        weight_shape, groups, taps = (channels, 1, 1), channels, identity_taps(size // channels)
+    else:
+        element = np.argsort(element_offsets(fresh))  # node of the partition -> element of the sum
+        table = element.reshape(channels, -1) if channel_dim == 0 else element.reshape(-1, channels).T
+        uses = tuple(use(t, (1, size), 0) for t in reshape(skip, (1, size)).terms)
+        weight_shape, groups = (channels, 1, channels), 1
+        taps = np.ascontiguousarray(table, dtype=np.int32)
+    layer = Layer(label, "", "identity", weight_shape, groups, False, target, taps, uses)
+    (tracer.layers if tracer.identity_skips else tracer.skips).append(layer)
+
+
+def _plain_order(value: Value, shape: Sequence[int]) -> list[int] | None:
+    """The dims of a fresh value in the order of its partition's, those of size 1 first, if it is so plain."""
+    (term,) = value.terms
+    order = []
+    for k, n in enumerate(shape):
+        if n == 1:
+            continue
+        expected = arange(n, prod(shape[k + 1 :])).idx
+        same = [f.dims[0] for f in term.factors if len(f.dims) == 1 and _lists(f.relation, expected)]
+        if len(same) != 1:
+            return None
+        order += same
+    rest = [d for d in range(len(value.shape)) if d not in order]
+    return [*rest, *order] if all(value.shape[d] == 1 for d in rest) else None
+
+
+def _lists(relation: Relation, values: np.ndarray) -> bool:
+    return relation.is_function and np.array_equal(relation.idx, values)
+
+
+def reached_offsets(term: Term) -> np.ndarray:
+    """Offsets of the nodes that the elements of a term stand for, ascending, each once."""
+    reached = np.zeros(1, np.int64)
+    for f in sorted(term.factors, key=lambda f: len(f.relation.idx)):
+        reached = np.unique(reached[:, None] + np.unique(f.relation.idx))
+    return reached
 
 
 def element_offsets(value: Value) -> np.ndarray:

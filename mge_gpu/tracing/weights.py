@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch.fx import Node
@@ -33,6 +34,32 @@ class WeightReader:
         if not self.masked and self.name in masks:
             weight = weight * masks[self.name].to(weight.device, weight.dtype)
         return weight
+
+    def places(self) -> torch.Tensor | None:
+        """Which entry of ``parameters``, flattened one after the other, each weight is; int64, of its shape.
+
+        -1 for a zero that is no parameter. None where weights are computed in another way than by moving
+        entries (a standardised kernel): found out by numbering the entries twice.
+        """
+        sizes = [prod(shape) for _, shape in self.parameters]
+        total = sum(sizes)
+        if not self.masked:
+            return torch.arange(total).reshape(self.parameters[0][1])
+
+        def moved(numbers: torch.Tensor) -> torch.Tensor:
+            parts = zip(self.masked, numbers.split(sizes), self.parameters, strict=True)
+            return self.constants.evaluate(self.node, values={n: x.reshape(s) for n, x, (_, s) in parts})
+
+        numbers = torch.arange(1, total + 1, dtype=torch.float64)
+        try:
+            once, again = moved(numbers), moved(numbers.flip(0))
+        except RuntimeError:  # an op that takes no float64, or mixes it with another type
+            return None
+        found = once.to(torch.int64)
+        within = (found == once) & (found >= 0) & (found <= total)
+        if not bool((within & (again == torch.where(found > 0, total + 1 - found, 0))).all()):
+            return None
+        return found - 1
 
 
 def weight_reader(constants: Constants, node: Node, layer: str, prunable: frozenset[str]) -> WeightReader:

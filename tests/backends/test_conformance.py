@@ -197,6 +197,38 @@ def test_operator(backend: Any) -> None:
     on_networks(check)
 
 
+def test_reach_and_between(backend: Any) -> None:
+    """Marks passed along the edges of a block, and the nonzeros that link two sets of marked nodes."""
+    generator = np.random.default_rng(0)
+
+    def check(graph: MultipartiteGraph) -> None:
+        for (_, _, block), share in zip(graph.blocks, generator.choice([0.02, 0.3, 0.9], 99), strict=False):
+            x, y = generator.random((2, graph.num_nodes)) < share
+            edges = [_pairs(block, k) for k in range(len(block.tap))]
+            source, target = np.concatenate([np.zeros((2, 0), np.int64), *edges], 1)
+            after, before = np.zeros((2, graph.num_nodes), bool)
+            after[target[x[source]]], before[source[x[target]]] = True, True
+            for found, expected in (
+                (backend.reach(block, x), after),
+                (backend.reach(block, x, True), before),
+            ):
+                assert found.dtype == bool and np.array_equal(found, expected)
+            linked = [bool((x[s] & y[t]).any()) for s, t in edges]
+            assert backend.between(block, x, y).tolist() == linked
+
+    on_networks(check)
+
+
+def _pairs(b: Block, k: int) -> np.ndarray:
+    """(2, pairs): sources and targets of one nonzero, run by run."""
+    found = [np.zeros((2, 0), np.int64)]
+    for t, s, n, dt, ds in b.runs[b.run_ptr[b.tap[k]] : b.run_ptr[b.tap[k] + 1]]:
+        found.append(np.stack([s + np.arange(n) * ds, t + np.arange(n) * dt]))
+    source = b.source_offset + b.source_channel[k] * b.source_channel_stride
+    target = b.target_offset + b.target_channel[k] * b.target_channel_stride
+    return np.concatenate(found, 1) + np.array([[source], [target]])
+
+
 def _matrix(backend: Any, graph: MultipartiteGraph, block: Block) -> sp.csr_array:
     u, v, weight = backend.coo([block])
     return sp.csr_array((weight.astype(np.float64), (u, v)), shape=(graph.num_nodes, graph.num_nodes))

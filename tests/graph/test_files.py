@@ -160,7 +160,42 @@ def encode_head(head: Any) -> np.ndarray:
 
 def test_other_format(file: Path) -> None:
     rewrite(file, head=encode_head(head_of(file) | {"format": 99}))
-    with pytest.raises(GraphError, match=r"has format 99, this version reads 2; encode again"):
+    with pytest.raises(GraphError, match=r"has format 99, this version reads 2 and 3; encode again"):
+        mge_gpu.load(str(file))
+
+
+def test_format_2_is_read_without_its_flow(file: Path, graph: MultipartiteGraph, tmp_path: Path) -> None:
+    old = head_of(file) | {"format": 2}
+    del old["flow"]
+    rewrite(file, head=encode_head(old))
+    loaded = mge_gpu.load(str(file))
+    assert_same(graph, loaded)
+    assert (
+        mge_gpu.topometrics(loaded, metrics="k_core")["k_core"]
+        == mge_gpu.topometrics(graph, metrics="k_core")["k_core"]
+    )
+    with pytest.raises(
+        GraphError, match="does not know its network's identity skips.*encode again"
+    ):
+        mge_gpu.topometrics(loaded, metrics="effective_density")
+    loaded.save(str(tmp_path / "again"))
+    assert_same(graph, mge_gpu.load(str(tmp_path / "again")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "many"}, {"inputs": [99]}, {"inner": [{"name": "x"}]}, {"links": [{"source": 0}]},
+        {"links": [{"source": 0, "target": 1, "number": 77, "weighted": True, "entry": False}]},
+        {"links": [{"source": 0, "target": 1, "number": 0, "weighted": True, "entry": True}]},
+        {"edges": [{"source": 0, "target": 1, "number": None, "weighted": True, "entry": False}]},
+    ],
+)  # fmt: skip
+def test_flow_that_does_not_fit(file: Path, change: dict[str, Any]) -> None:
+    head = head_of(file)
+    head["flow"] |= change
+    rewrite(file, head=encode_head(head))
+    with pytest.raises(GraphError, match=r"graph\.npz"):
         mge_gpu.load(str(file))
 
 

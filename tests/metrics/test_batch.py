@@ -7,10 +7,11 @@ from torch import nn
 import mge_gpu
 from mge_gpu.errors import GraphError, MaskError, MetricError
 from mge_gpu.graph import MultipartiteGraph
-from mge_gpu.metrics import METRIC_KEYS, batch
+from mge_gpu.metrics import METRIC_KEYS, PATH_KEYS, batch
 from tests.graphs import random_masks
 
 SHAPE = (2, 8, 8)
+EVERY = (*METRIC_KEYS, *PATH_KEYS)
 SPECTRA = ("spectral_gap", "spectral_radius")
 Masks = dict[str, torch.Tensor]
 
@@ -45,9 +46,9 @@ def test_the_same_as_one_by_one(
     assert len(reports) == len(masks)
     for given, report in zip(masks, reports, strict=True):
         alone = mge_gpu.topometrics(model, SHAPE, masks=given, seed=3)
-        assert tuple(report) == METRIC_KEYS and report.info == alone.info
-        assert report.how().keys() == report.seconds.keys() == set(METRIC_KEYS)
-        for key in METRIC_KEYS:
+        assert tuple(report) == EVERY and report.info == alone.info
+        assert report.how().keys() == report.seconds.keys() == set(EVERY)
+        for key in EVERY:
             if key in SPECTRA:
                 scale = 1e-6 * max(1.0, alone["spectral_radius"])
                 assert report[key] == pytest.approx(alone[key], rel=1e-4, abs=scale), key

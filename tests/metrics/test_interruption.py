@@ -38,10 +38,10 @@ def model() -> nn.Module:
 
 
 def test_the_report_holds_what_was_computed(model: nn.Module, ctrl_c: None) -> None:
-    complete = mge_gpu.topometrics(model, (1, 8, 8), [k for k in METRIC_KEYS if k != "motifs"])
+    complete = mge_gpu.topometrics(model, (1, 8, 8), [k for k in METRICS if k != "motifs"])
     report = mge_gpu.topometrics(model, (1, 8, 8))
     assert report.interrupted == ["motifs"] and dict(report) == dict(complete)
-    assert list(report) == [k for k in METRIC_KEYS if k != "motifs"], "in the order of the table"
+    assert list(report) == [k for k in METRICS if k != "motifs"], "in the order of the table"
     assert not complete.interrupted
 
 

@@ -1,5 +1,6 @@
 """Every topometric against igraph, SciPy and brute force: on drawn networks and on ResNet-20."""
 
+import math
 import random
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +19,7 @@ import mge_gpu
 from mge_gpu.backends import Backend
 from mge_gpu.errors import MetricError
 from mge_gpu.graph import MultipartiteGraph
-from mge_gpu.metrics import METRIC_KEYS, METRICS, Measured, Workspace, metric
+from mge_gpu.metrics import METRIC_KEYS, METRICS, PATH_KEYS, Measured, Workspace, metric
 from mge_gpu.metrics.base import CHEAP, exact_sum
 from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
 from tests.oracles.metrics import brute_force_motifs, reference_metrics
@@ -31,6 +32,7 @@ nodes edges sink_nodes source_nodes disconnected_nodes removable_out removable_i
 cut_nodes
 """.split()
 SPECTRA = ["spectral_gap", "spectral_radius"]
+EVERY = (*METRIC_KEYS, *PATH_KEYS)
 
 
 def assert_matches(report: mge_gpu.Report, expected: dict[str, float]) -> None:
@@ -59,7 +61,7 @@ def test_drawn_networks() -> None:
     def compare(case: Case) -> None:
         nonlocal compared
         graph = encoded(case)
-        report = mge_gpu.topometrics(graph)
+        report = mge_gpu.topometrics(graph, metrics=METRIC_KEYS)
         assert tuple(report) == METRIC_KEYS
         expected = reference_of(graph)
         assert set(expected) == set(METRIC_KEYS)
@@ -170,7 +172,7 @@ def test_millions_of_edges(network: Callable[[], MultipartiteGraph]) -> None:
         "spectral_radius": radius[0],
     }
     assert set(expected) == set(METRIC_KEYS)
-    assert_matches(mge_gpu.topometrics(graph), expected)
+    assert_matches(mge_gpu.topometrics(graph, metrics=METRIC_KEYS), expected)
 
 
 def _mean_two_hop(matrix: sp.csr_array) -> float:
@@ -288,7 +290,7 @@ def test_network_without_edges(budget: str, monkeypatch: pytest.MonkeyPatch) -> 
     nn.init.zeros_(model[0].weight), nn.init.zeros_(model[3].weight)
     report = mge_gpu.topometrics(model, (2, 4, 4))
     n = 2 * 6 * 6 + 3 * 4 * 4 + 5
-    assert tuple(report) == METRIC_KEYS
+    assert tuple(report) == EVERY
     ones = {
         "nodes": n,
         "disconnected_nodes": n,
@@ -297,7 +299,8 @@ def test_network_without_edges(budget: str, monkeypatch: pytest.MonkeyPatch) -> 
         "one_hop": 1,
         "two_hop": 1,
     }
-    assert dict(report) == {key: ones.get(key, 0) for key in METRIC_KEYS}
+    logs = dict.fromkeys(PATH_KEYS[2:], -math.inf)
+    assert dict(report) == {key: (ones | logs).get(key, 0) for key in EVERY}
 
 
 def test_one_edge() -> None:
@@ -351,7 +354,7 @@ def test_model_and_graph_give_the_same_report(model: nn.Module) -> None:
 
 def test_report_says_how_and_how_long(model: nn.Module) -> None:
     report = mge_gpu.topometrics(model, (1, 8, 8))
-    assert report.how().keys() == report.seconds.keys() == set(METRIC_KEYS)
+    assert report.how().keys() == report.seconds.keys() == set(EVERY)
     assert all(report.how().values()) and min(report.seconds.values()) >= 0
 
 
@@ -396,7 +399,7 @@ def test_options_of_encode_with_a_graph(model: nn.Module) -> None:
 
 
 def test_registry_is_in_the_order_of_the_table_and_takes_more(model: nn.Module) -> None:
-    assert tuple(METRICS) == METRIC_KEYS and len(METRIC_KEYS) == 18
+    assert tuple(METRICS) == EVERY and len(METRIC_KEYS) == 18 and len(PATH_KEYS) == 6
 
     @metric("largest_degree")
     def largest_degree(w: Workspace) -> Measured:
@@ -405,7 +408,7 @@ def test_registry_is_in_the_order_of_the_table_and_takes_more(model: nn.Module) 
     try:
         graph = mge_gpu.encode(model, (1, 8, 8))
         report = mge_gpu.topometrics(graph)
-        assert list(report) == [*METRIC_KEYS, "largest_degree"]
+        assert list(report) == [*EVERY, "largest_degree"]
         assert report["largest_degree"] == max(undirected(graph).degree())
     finally:
         del METRICS["largest_degree"]

@@ -27,6 +27,8 @@ class Reference:
     shapes: list[Shape]
     edges: Edges
     outputs: tuple[int, ...]
+    input_nodes: tuple[int, ...] = ()  # those of the network's input, not of its padding
+    output_nodes: tuple[int, ...] = ()  # those that the returned tensors are made of
 
     @property
     def num_nodes(self) -> int:
@@ -34,14 +36,16 @@ class Reference:
         return sum(prod(s) for s in self.shapes)
 
 
-def reference_graph(case: Case, *, pad_input: bool = True, identity_skips: bool = False) -> Reference:
-    """The multipartite graph of the case by the rules of the encoding."""
-    return _Linearised(case, pad_input, identity_skips).run()
+def reference_graph(
+    case: Case, *, pad_input: bool = True, identity_skips: bool = False, power: float = 1
+) -> Reference:
+    """The multipartite graph of the case by the rules of the encoding, with |w|^power for w != 0."""
+    return _Linearised(case, pad_input, identity_skips, power).run()
 
 
 class _Linearised:
-    def __init__(self, case: Case, pad_input: bool, identity_skips: bool) -> None:
-        self.case, self.identity_skips = case, identity_skips
+    def __init__(self, case: Case, pad_input: bool, identity_skips: bool, power: float = 1) -> None:
+        self.case, self.identity_skips, self.power = case, identity_skips, power
         self.halo = _halo(case) if pad_input else None
         self.partition_of = _partitions(case)  # step that is a layer -> number of its partition
         self.leaves: list[Tensor] = []
@@ -76,7 +80,22 @@ class _Linearised:
                 self.values.append(step.module(*operands))
         reached = [self._jacobian(self.values[i]) for i in self.case.outputs]
         outputs = tuple(sorted({p for found in reached for p in found}))
-        return Reference([tuple(leaf.shape[1:]) for leaf in self.leaves], self.edges, outputs)
+        returned = {
+            self._offset(p) + int(k)
+            for found in reached
+            for p, j in found.items()
+            for k in j.any(0).nonzero()
+        }
+        first = torch.arange(self.leaves[0].numel()).reshape(self.leaves[0].shape)
+        for d, (before, _) in enumerate(self.halo or ()):
+            first = first.narrow(d + 2, before, self.case.input_shape[d + 1])
+        return Reference(
+            [tuple(leaf.shape[1:]) for leaf in self.leaves],
+            self.edges,
+            outputs,
+            tuple(first.flatten().tolist()),
+            tuple(sorted(returned)),
+        )
 
     def _new_leaf(self, shape: Shape) -> None:
         self.leaves.append(torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True))
@@ -85,7 +104,8 @@ class _Linearised:
         twin = copy.deepcopy(module).double()
         with torch.no_grad():
             for name, parameter in twin.named_parameters():
-                parameter.abs_() if name == "weight" else parameter.zero_()
+                there = parameter != 0
+                parameter.abs_().pow_(self.power).mul_(there) if name == "weight" else parameter.zero_()
         twin.requires_grad_(False)
         if self.halo is not None and k == _first_layer(self.case):
             assert isinstance(twin, CONVOLUTIONS)

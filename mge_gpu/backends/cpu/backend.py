@@ -9,7 +9,7 @@ import torch
 
 from mge_gpu._memory import available_memory
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
-from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, traverse, wedges
+from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, reach, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
 
@@ -70,6 +70,14 @@ class CpuBackend:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
         dtype = np.float32 if single else np.float64
         return product.operator(forward, backward, dtype, prepared=prepared)
+
+    def reach(self, block: Block, x: np.ndarray, backward: bool = False) -> np.ndarray:
+        """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
+        return reach.reach(block, x, backward)
+
+    def between(self, block: Block, before: np.ndarray, behind: np.ndarray) -> np.ndarray:
+        """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
+        return reach.between(block, before, behind)
 
     def neighbour_sums(self, adjacency: Adjacency, x: np.ndarray) -> np.ndarray:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""

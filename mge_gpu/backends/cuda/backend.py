@@ -14,7 +14,7 @@ from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import call
 from mge_gpu.backends.cuda import coo, forest, peel, product
-from mge_gpu.backends.cuda.resident import Resident, resident_adjacency
+from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
 from mge_gpu.errors import NotEnoughMemoryError
@@ -145,6 +145,20 @@ class CudaBackend:
         work = partial(product.operator, self.runtime, forward, backward, single, prepared, there)
         found = attempt(self.runtime, work)
         return there() if found is Outcome.SHORT else found
+
+    @_on_device
+    def reach(self, block: Block, x: Any, backward: bool = False) -> Any:
+        """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
+        y, there = self.xp.zeros(len(x), np.bool_), resident_block(self.runtime, block)
+        self.runtime.launch("reach", "reach", len(block.tap), there.table, np.bool_(backward), x, y)
+        return y
+
+    @_on_device
+    def between(self, block: Block, before: Any, behind: Any) -> Any:
+        """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
+        out, there = self.xp.zeros(len(block.tap), np.bool_), resident_block(self.runtime, block)
+        self.runtime.launch("reach", "between", len(block.tap), there.table, before, behind, out)
+        return out
 
     @_on_device
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:

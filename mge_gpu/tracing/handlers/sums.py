@@ -78,8 +78,7 @@ def _sum(call: Call, a: Value, b: Value) -> Value:
             return a
     elif fresh and fresh[0].shape == shape and not masks.feeds_softmax(call.node):  # scores are no skip
         skip = b if fresh[0] is a else a
-        if tracer.identity_skips:
-            identity_layer(tracer, call, fresh[0], broadcast(skip, shape))
+        identity_layer(tracer, call, fresh[0], broadcast(skip, shape))
         return fresh[0].stale()
     return structural_sum((a, b), shape)
 
