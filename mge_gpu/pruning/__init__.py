@@ -7,7 +7,22 @@ masks for the same seed, and prunes the weights of convolutions and linear layer
 shortcuts and the classifier included, biases and normalisation layers never.
 """
 
-from mge_gpu.pruning._prune import METHODS, InexactCountWarning, Method, RefillWarning, prune
+from mge_gpu.pruning._prune import (
+    METHODS,
+    EffectiveSparsityWarning,
+    InexactCountWarning,
+    Method,
+    RefillWarning,
+    prune,
+)
 from mge_gpu.pruning._select import LayerCollapseWarning
 
-__all__ = ["METHODS", "InexactCountWarning", "LayerCollapseWarning", "Method", "RefillWarning", "prune"]
+__all__ = [
+    "METHODS",
+    "EffectiveSparsityWarning",
+    "InexactCountWarning",
+    "LayerCollapseWarning",
+    "Method",
+    "RefillWarning",
+    "prune",
+]

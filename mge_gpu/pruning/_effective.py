@@ -1,11 +1,15 @@
 """Reach an effective sparsity by bisection on the direct one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mge_gpu.errors import PruningError
+from mge_gpu.metrics import effective_masks
+from mge_gpu.pruning._select import ScoredMasks, as_masks, kept_count, top
+from mge_gpu.tracing import trace
 
 Masks = dict[str, Tensor]
 
@@ -99,3 +103,33 @@ def bisect_effective(
         direct = (low + high) / 2
     masks, report = best
     return masks, EffectiveReport(target, report.effective_sparsity, report.direct_sparsity, evaluations)
+
+
+def prune_effectively(
+    model: nn.Module, input_shape: Sequence[int], target: float, prune_at: Callable[[float], Masks]
+) -> tuple[Masks, EffectiveReport]:
+    """`bisect_effective` on the traced model.
+
+    A method that ranks all weights at once is run once, at ``target``, and its ranking is cut at each direct
+    sparsity; any other is run at each.
+    """
+    program = trace(model, input_shape)
+    found = prune_at(target)
+    total = sum(mask.numel() for mask in found.values())
+    cut = _cut_of(found) or prune_at
+
+    def density(masks: Masks) -> float:
+        return sum(int(mask.sum()) for mask in effective_masks(program, masks).values()) / total
+
+    return bisect_effective(cut, density, target, resolution=0.5 / total, tolerance=0.5 / total)
+
+
+def _cut_of(found: Masks) -> Callable[[float], Masks] | None:
+    """Masks at a sparsity by the scores of ``found``, if these alone decided over its weights."""
+    if not isinstance(found, ScoredMasks):
+        return None
+    scores = torch.cat([found.scores[name].flatten() for name in found])
+    kept = torch.cat([mask.flatten() for mask in found.values()])
+    if not torch.equal(top(scores, int(kept.sum())), kept):
+        return None
+    return lambda sparsity: as_masks(top(scores, kept_count(len(scores), sparsity)), found)

@@ -16,6 +16,7 @@ from mge_gpu.data import load_data
 from mge_gpu.errors import PruningError
 from mge_gpu.masks import check_masks, check_weight
 from mge_gpu.pruning._copy import dense_weights
+from mge_gpu.pruning._effective import prune_effectively
 from mge_gpu.pruning._refill import refill
 from mge_gpu.pruning._select import LayerCollapseWarning, ScoredMasks, kept_count
 from mge_gpu.pruning.er import er
@@ -41,6 +42,13 @@ class InexactCountWarning(UserWarning):
 class RefillWarning(UserWarning):
     """Layers were given weights that the pruning method had removed, for ``min_per_layer``."""
 
+
+class EffectiveSparsityWarning(UserWarning):
+    """No choice of how much to prune comes near the effective sparsity that was asked for."""
+
+
+EFFECTIVE_TOLERANCE = 1e-3
+"""How far the effective sparsity may be from the one asked for before a warning says so."""
 
 _SHARED = ("input_shape", "data", "seed", "progress")
 
@@ -122,6 +130,7 @@ def prune(
     data: Any = None,
     seed: int = 0,
     min_per_layer: int = 0,
+    effective: bool = False,
     progress: Callable[[str, float | None], None] | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
@@ -140,6 +149,10 @@ def prune(
     With ``min_per_layer`` every layer keeps at least so many weights (a smaller layer all): those its method
     ranks highest, in place of the lowest-ranked ones of other layers (of random methods: random ones); the
     count stays, and a RefillWarning names the layers.
+    With ``effective=True`` ``sparsity`` is the effective one, which counts weights that no path from the
+    input to an output passes as pruned (`mge_gpu.metrics.effective_masks`): fewer weights are pruned
+    directly, as many as bisection finds. It needs ``input_shape``, and warns with EffectiveSparsityWarning
+    where the nearest that there is differs by more than 0.001.
     Returns bool CPU tensors of the weights' shapes, by name, in module order.
 
     Warns with LayerCollapseWarning, naming the layers, when a layer keeps no weight, and when a method that
@@ -169,16 +182,31 @@ def prune(
         raise PruningError("the model has no convolution or linear layer to prune")
     for name, weight in weights.items():
         check_weight(name, weight)
-    if input_shape is not None or entry.needs_input_shape:
-        input_shape = _checked_input_shape(method, input_shape)
+    if input_shape is not None or entry.needs_input_shape or effective:
+        what = f"{method} to an effective sparsity" if effective else method
+        input_shape = _checked_input_shape(what, input_shape)
     if entry.needs_data:
         data = _checked_data(method, data, input_shape, seed)
 
     shared = {"input_shape": input_shape, "data": data, "seed": seed, "progress": progress}
     taken = {key: value for key, value in shared.items() if key in entry._parameters}
-    found = entry.function(model, sparsity, **taken, **options)
+
+    def prune_at(direct: float) -> dict[str, Tensor]:
+        return entry.function(model, direct, **taken, **options)
+
+    if effective:
+        found, report = prune_effectively(model, input_shape or (), sparsity, prune_at)
+        if abs(report.error) > EFFECTIVE_TOLERANCE:
+            warnings.warn(
+                f"{method} reaches no effective sparsity nearer to {sparsity:g} than "
+                f"{report.effective_sparsity:.4f} (direct {report.direct_sparsity:.4f})",
+                EffectiveSparsityWarning,
+                stacklevel=2,
+            )
+    else:
+        found = prune_at(sparsity)
+        _check_count(entry, sparsity, found)
     masks = check_masks(found, {name: weight.shape for name, weight in weights.items()})
-    _check_count(entry, sparsity, masks)
     if min_per_layer:
         scored = ScoredMasks(masks, found.scores) if isinstance(found, ScoredMasks) else masks
         masks, added = refill(scored, min_per_layer, seed)

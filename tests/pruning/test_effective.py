@@ -1,11 +1,16 @@
-"""The bisection on effective sparsity, on functions whose answer is known."""
+"""The bisection on effective sparsity: functions whose answer is known, and networks."""
+
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from mge_gpu.errors import PruningError
+from mge_gpu.pruning import METHODS, EffectiveSparsityWarning, prune
 from mge_gpu.pruning._effective import Masks, bisect_effective
 
 N = 1000
@@ -77,3 +82,81 @@ def test_refusals() -> None:
         bisect_effective(prune_at, lambda masks: 0.5, 0.3)
     with pytest.raises(PruningError, match="effective density of 2 where 1000 of 1000"):
         bisect_effective(prune_at, lambda masks: 2.0, 0.3)
+
+
+def chain(widths: list[int]) -> nn.Module:
+    """Dense layers without biases, of random weights."""
+    torch.manual_seed(0)
+    parts = [nn.Linear(a, b, bias=False) for a, b in pairwise(widths)]
+    return nn.Sequential(*(x for part in parts for x in (part, nn.ReLU())))
+
+
+def effective_density(masks: Masks) -> float:
+    """Of a chain of dense layers, by products of 0/1 matrices."""
+    layers = [mask.double() for mask in masks.values()]
+    ahead, back = [torch.ones(layers[0].shape[1]).double()], [torch.ones(layers[-1].shape[0]).double()]
+    for layer in layers:
+        ahead.append((layer @ ahead[-1] > 0).double())
+    for layer in reversed(layers):
+        back.append((layer.T @ back[-1] > 0).double())
+    back.reverse()
+    kept = sum(
+        (layer * after[:, None] * before[None]).sum()
+        for layer, before, after in zip(layers, ahead[:-1], back[1:], strict=True)
+    )
+    return float(kept) / sum(layer.numel() for layer in layers)
+
+
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.EffectiveSparsityWarning")
+@pytest.mark.parametrize("method", ["magnitude", "synflow", "random", "uniform"])
+@pytest.mark.parametrize("sparsity", [0.7, 0.9])
+def test_pruning_to_an_effective_sparsity(method: str, sparsity: float) -> None:
+    model = chain([12, 20, 20, 5])
+    masks = prune(model, method, sparsity, input_shape=(12,), effective=True, seed=1)
+    assert 1 - effective_density(masks) == pytest.approx(sparsity, abs=0.01)
+    direct = prune(model, method, sparsity, input_shape=(12,), seed=1)
+    assert sum(int(m.sum()) for m in masks.values()) >= sum(int(m.sum()) for m in direct.values())
+
+
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.EffectiveSparsityWarning")
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.LayerCollapseWarning")
+def test_no_cut_of_a_fixed_order_is_nearer() -> None:
+    model = chain([6, 9, 9, 4])
+    total = 6 * 9 + 9 * 9 + 9 * 4
+    every = [prune(model, "magnitude", 1 - kept / total) for kept in range(1, total + 1)]
+    sparsities = torch.tensor([1 - effective_density(masks) for masks in every])
+    for sparsity in (0.5, 0.8, 0.93):
+        masks = prune(model, "magnitude", sparsity, input_shape=(6,), effective=True)
+        error = abs(1 - effective_density(masks) - sparsity)
+        assert error == pytest.approx(float((sparsities - sparsity).abs().min()), abs=1e-6)
+
+
+def test_a_ranking_is_made_once_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    entry = METHODS["synflow"]
+
+    def counted(
+        model: nn.Module, sparsity: float, *, input_shape: tuple[int, ...], iterations: int = 3
+    ) -> Masks:
+        calls.append(sparsity)
+        return entry.function(model, sparsity, input_shape=input_shape, iterations=iterations)
+
+    monkeypatch.setitem(METHODS, "synflow", replace(entry, function=counted))
+    prune(chain([12, 20, 20, 5]), "synflow", 0.9, input_shape=(12,), effective=True)
+    assert calls == [0.9]
+
+
+def test_an_effective_sparsity_that_does_not_exist_is_named() -> None:
+    model = nn.Sequential(nn.Linear(8, 1, bias=False), nn.Linear(1, 8, bias=False))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[1].weight.fill_(2.0)  # the first layer goes first, and with its last weight everything
+    with pytest.warns(EffectiveSparsityWarning, match=r"nearer to 0.6 than 0.4375 \(direct 0.4[45]"):
+        prune(model, "magnitude", 0.6, input_shape=(8,), effective=True)
+
+
+def test_it_needs_the_input_shape() -> None:
+    with pytest.raises(
+        PruningError, match="magnitude to an effective sparsity runs the model and needs input_shape"
+    ):
+        prune(chain([3, 2]), "magnitude", 0.5, effective=True)
