@@ -73,21 +73,35 @@ class UnitGraph:
         """Number of units."""
         return int(self.offset[-1])
 
+    def reads(self, layer: UnitLayer, alive: np.ndarray) -> np.ndarray:  # (units,) bool
+        """(groups, 1, C_in / groups, taps): whether a weight there meets a unit that is alive."""
+        found = np.zeros((len(layer.ptr) - 1, layer.pairs.shape[1]), bool)
+        np.logical_or.at(found, layer.rows, (layer.pairs >= 0) & alive[layer.unit][:, None])
+        return found.reshape(layer.groups, 1, -1, found.shape[1])
+
+    def writes(self, layer: UnitLayer, alive: np.ndarray) -> np.ndarray:  # (units,) bool
+        """(groups, C_out / groups, 1, 1): whether a weight there ends in a unit that is alive."""
+        return alive[layer.first : layer.first + len(layer.weights)].reshape(layer.groups, -1, 1, 1)
+
+    def forward(self, layer: UnitLayer, kept: np.ndarray, alive: np.ndarray) -> None:
+        """Add to ``alive`` what the layer's kept weights reach from it; (weights,), (units,) bool."""
+        found = (layer.by_group(kept[layer.weights]) & self.reads(layer, alive)).any((2, 3)).ravel()
+        alive[layer.first : layer.first + len(found)] |= found
+
+    def backward(self, layer: UnitLayer, kept: np.ndarray, alive: np.ndarray) -> None:
+        """Add to ``alive`` what reaches it by the layer's kept weights; (weights,), (units,) bool."""
+        read = (layer.by_group(kept[layer.weights]) & self.writes(layer, alive)).any(1)
+        read = read.reshape(len(layer.ptr) - 1, -1)
+        np.logical_or.at(alive, layer.unit, (read[layer.rows] & (layer.pairs >= 0)).any(1))
+
     def reached(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (weights,) bool
         """Units that an input reaches, and units that reach an output, over the kept weights; (units,) bool."""
         forth, back = np.zeros(self.units, bool), np.zeros(self.units, bool)
         forth[self.inputs], back[self.outputs] = True, True
         for layer in self.layers:
-            reads = np.zeros((len(layer.ptr) - 1, layer.pairs.shape[1]), bool)  # (C_in, taps)
-            np.logical_or.at(reads, layer.rows, (layer.pairs >= 0) & forth[layer.unit][:, None])
-            reads = reads.reshape(layer.groups, 1, -1, reads.shape[1])
-            found = (layer.by_group(kept[layer.weights]) & reads).any((2, 3)).ravel()
-            forth[layer.first : layer.first + len(found)] |= found
+            self.forward(layer, kept, forth)
         for layer in reversed(self.layers):
-            ends = back[layer.first : layer.first + len(layer.weights)].reshape(layer.groups, -1, 1, 1)
-            read = (layer.by_group(kept[layer.weights]) & ends).any(1).reshape(len(layer.ptr) - 1, -1)
-            row_read = (read[layer.rows] & (layer.pairs >= 0)).any(1)
-            np.logical_or.at(back, layer.unit, row_read)
+            self.backward(layer, kept, back)
         return forth, back
 
     def effective(self, kept: np.ndarray) -> np.ndarray:  # (weights,) bool -> (weights,) bool
@@ -95,10 +109,7 @@ class UnitGraph:
         forth, back = self.reached(kept)
         found = np.zeros(len(kept), bool)
         for layer in self.layers:
-            reads = np.zeros((len(layer.ptr) - 1, layer.pairs.shape[1]), bool)
-            np.logical_or.at(reads, layer.rows, (layer.pairs >= 0) & forth[layer.unit][:, None])
-            ends = back[layer.first : layer.first + len(layer.weights)].reshape(layer.groups, -1, 1, 1)
-            on_path = reads.reshape(layer.groups, 1, -1, reads.shape[1]) & ends
+            on_path = self.reads(layer, forth) & self.writes(layer, back)
             found[layer.by_group(layer.weights)[on_path]] = True
         return found & kept
 
@@ -258,6 +269,7 @@ class _Places:
         self.prunable = int(ends[-1])
         self.total = self.prunable
         self.values: list[np.ndarray] = []
+        self.flat = torch.cat([w.detach().flatten().cpu() for w in weights.values()])
 
     def fixed(self, values: np.ndarray) -> np.ndarray:
         """Places for weights that no mask names."""
@@ -301,7 +313,5 @@ class _Places:
                 self.weights[name].data = data
 
     def _is_copy(self, index: Tensor, counted: Tensor, value: Tensor) -> bool:
-        if not bool(((index >= 0) & (index < self.prunable) & (index + 1 == counted)).all()):
-            return False
-        flat = torch.cat([w.detach().flatten().cpu() for w in self.weights.values()])
-        return torch.equal(flat[index], value.cpu())
+        whole = bool(((index >= 0) & (index < self.prunable) & (index + 1 == counted)).all())
+        return whole and torch.equal(self.flat[index], value.detach().cpu())
