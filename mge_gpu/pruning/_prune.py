@@ -20,6 +20,7 @@ from mge_gpu.pruning.er import er
 from mge_gpu.pruning.erk import erk
 from mge_gpu.pruning.magnitude import magnitude
 from mge_gpu.pruning.npb import npb
+from mge_gpu.pruning.phew import phew
 from mge_gpu.pruning.random_global import random_global
 from mge_gpu.pruning.snip import snip
 from mge_gpu.pruning.synflow import synflow
@@ -75,6 +76,7 @@ METHODS: dict[str, Method] = {
         Method("erk", erk, "random, Erdős-Rényi-Kernel layer densities", "Evci et al. 2020"),
         Method("magnitude", magnitude, "largest initial weights", "Han et al. 2015"),
         Method("synflow", synflow, "largest synaptic flow, iteratively", "Tanaka et al. 2020"),
+        Method("phew", phew, "random walks from input to output", "Patil & Dovrolis 2021"),
         Method("npb", npb, "many effective nodes and paths, layer by layer", "Pham et al. 2023"),
         Method("snip", snip, "largest sensitivity of the loss", "Lee et al. 2019"),
     )
