@@ -10,7 +10,8 @@ import numpy as np
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.pruning._walk_tables import WalkTables
 
-NO_LIMIT = 1 << 60
+NO_LIMIT = np.int64(1 << 60)  # typed: numba would compile every caller anew for a literal
+START = np.int64(0)
 TRIES = 8
 
 
@@ -256,7 +257,7 @@ def random_walks(
         starts = inputs if turn % 2 == 0 else outputs
         unit = starts[(turn // 2) % len(starts)]
         sets[0, : w.unit_positions[unit]] = 1
-        n = walk(w, size, kept, free, NO_LIMIT, unit, turn % 2 == 0, sets, path, names, 0, rng)
+        n = walk(w, size, kept, free, NO_LIMIT, unit, turn % 2 == 0, sets, path, names, START, rng)
         if n < 0:
             continue
         new = keep(path, n, kept, missing - added)
@@ -323,7 +324,7 @@ def walk_through(
         sets[0, : w.unit_positions[end]] = 1
         _carry(w, name, False, sets[0], sets[1], w.unit_positions[unit])
         sets[0, :] = sets[1]
-        n = walk(w, size, kept, forth, limit, unit, False, sets, path, names, 0, rng)
+        n = walk(w, size, kept, forth, limit, unit, False, sets, path, names, START, rng)
         if n < 0:
             continue
         # sets[0] is where an input may start; from there back to the weight, and on.
