@@ -31,7 +31,7 @@ def test_projections_are_listed() -> None:
     assert apart == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]
 
 
-@pytest.mark.parametrize("method", ["uniform", "erk", "magnitude", "synflow", "snip"])
+@pytest.mark.parametrize("method", ["uniform", "erk", "magnitude", "synflow", "snip", "phew", "npb"])
 def test_methods_prune_them(method: str) -> None:
     torch.manual_seed(0)
     model = Attentive().train()

@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_masks(method: str) -> None:
     again = quiet(model, method, 0.7, seed=3, **options)
     assert same(first, again)
     other = quiet(model, method, 0.7, seed=4, **options)
-    depends_on_the_seed = method in ("uniform", "random", "er", "erk", "snip")
+    depends_on_the_seed = method in ("uniform", "random", "er", "erk", "snip", "phew", "npb")
     assert same(first, other) != depends_on_the_seed
 
 
@@ -316,9 +316,10 @@ def test_what_cannot_be_copied() -> None:
 
 def test_methods_say_what_they_need() -> None:
     assert {name for name, method in METHODS.items() if method.needs_data} == {"snip"}
-    assert {name for name, method in METHODS.items() if method.needs_input_shape} == {"synflow"}
+    assert {name for name, method in METHODS.items() if method.needs_input_shape} == {"synflow", "phew", "npb"}
     assert METHODS["snip"].options == ("batches", "bn_mode", "loss")
     assert METHODS["magnitude"].options == ("scope",)
+    assert METHODS["npb"].options == ("density", "alpha", "beta", "max_p", "min_n", "chunk")
     assert all(method.summary and method.paper for method in METHODS.values())
 
 
