@@ -27,7 +27,8 @@ def pack_block(name: str, block: Block, arrays: Arrays) -> dict[str, Any]:
 def unpack_block(name: str, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Block:
     """The block that `pack_block` put under ``name``; KeyError or TypeError where a part of it is missing."""
     found = {f: arrays[f"{name}.{f}"] for f in Block._fields if f not in numbers}
-    return Block(**{f: v for f, v in numbers.items() if f in Block._fields}, **found)
+    fields: dict[str, Any] = {f: v for f, v in numbers.items() if f in Block._fields} | found
+    return Block(**fields)
 
 
 def unpack_partition(head: Mapping[str, Any]) -> Partition:
@@ -86,7 +87,8 @@ def unpack_flow(
             p: np.unpackbits(arrays[f"{side}.{p}"], count=sets[p].size).astype(np.bool_) for p in head[side]
         }
         ends.append(masks)
-    return Flow(sets, len(partitions), links, edges, *ends, head["weights"])
+    inputs, outputs = ends
+    return Flow(sets, len(partitions), links, edges, inputs, outputs, head["weights"])
 
 
 def _unpack_link(
