@@ -174,9 +174,7 @@ def test_format_2_is_read_without_its_flow(file: Path, graph: MultipartiteGraph,
         mge_gpu.topometrics(loaded, metrics="k_core")["k_core"]
         == mge_gpu.topometrics(graph, metrics="k_core")["k_core"]
     )
-    with pytest.raises(
-        GraphError, match="does not know its network's identity skips.*encode again"
-    ):
+    with pytest.raises(GraphError, match="does not know its network's identity skips.*encode again"):
         mge_gpu.topometrics(loaded, metrics="effective_density")
     loaded.save(str(tmp_path / "again"))
     assert_same(graph, mge_gpu.load(str(tmp_path / "again")))
