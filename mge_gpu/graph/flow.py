@@ -9,6 +9,7 @@ every nonzero of every layer is one weight.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from graphlib import TopologicalSorter
 from math import prod
 
 import numpy as np
@@ -74,15 +75,7 @@ class Flow:
         before: dict[int, set[int]] = {p: set() for p in range(len(self.sets))}
         for link in (*self.links, *self.edges):
             before[link.target].add(link.source)
-        done: dict[int, None] = {}
-        for root in before:
-            stack = [root]
-            while stack:
-                if missing := [q for q in before[stack[-1]] if q not in done]:
-                    stack.extend(missing)
-                else:
-                    done[stack.pop()] = None
-        return list(done)
+        return list(TopologicalSorter(before).static_order())
 
 
 def pair_adjacency(link: Link, sets: Sequence[Partition]) -> Adjacency:
