@@ -55,7 +55,7 @@ def keep_only(case: Case, density: float, seed: int) -> tuple[UnitGraph, np.ndar
     return graph, kept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(case=cases(), density=st.sampled_from([1.0, 0.5, 0.2]), seed=st.integers(0, 999))
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_units_are_linked_as_the_jacobian_says(case: Case, density: float, seed: int) -> None:
@@ -101,8 +101,8 @@ class Patterns(nn.Module):
 def test_patterns() -> None:
     graph, where = units_of(Patterns(), (1, 4, 4))
     assert producers(graph, "conv") == [["1:0"], ["1:1"]]
-    assert producers(graph, "skip" if False else graph.layers[2].name) == [["1:0"], ["1:1"]]
-    assert [x.name for x in graph.layers if x.target == 2] == ["conv", graph.layers[2].name]
+    assert [x.name for x in graph.layers if x.target == 2] == ["conv", "conv.skip"]
+    assert producers(graph, "conv.skip") == [["1:0"], ["1:1"]]
     assert producers(graph, "main") == [["2:0"], ["2:1"]] and producers(graph, "side") == [["1:0"], ["1:1"]]
     assert {x.target for x in graph.layers if x.name in ("main", "side")} == {3}
     assert producers(graph, "depth") == [["3:0"], ["3:1"], ["1:0"], ["1:1"]]
