@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mge_gpu.graph.files import load
     from mge_gpu.graph.multipartite import MultipartiteGraph
     from mge_gpu.masks import apply_masks
+    from mge_gpu.metrics.ramanujan import ramanujan
     from mge_gpu.metrics.report import Report
     from mge_gpu.metrics.topometrics import topometrics
     from mge_gpu.pruning import prune
@@ -35,6 +36,7 @@ _HOME = {
     "encode": "mge_gpu.graph",
     "load": "mge_gpu.graph",
     "prune": "mge_gpu.pruning",
+    "ramanujan": "mge_gpu.metrics",
     "rank": "mge_gpu.ranking",
     "register_handler": "mge_gpu.tracing",
     "study": "mge_gpu.training",
@@ -52,6 +54,7 @@ __all__ = [
     "load",
     "models",
     "prune",
+    "ramanujan",
     "rank",
     "register_handler",
     "study",

@@ -31,9 +31,9 @@ def bipartite_layers(
 ) -> Iterator[Bipartite]:
     """The bipartite graph of each layer, one at a time.
 
-    Of a module every weight of `mge_gpu.masks.prunable_parameters` is a layer, in module order, whether or not
-    a forward pass reaches it; of a `Program` every layer in order of execution. Layers go by the names of
-    their weights, without ".weight". Masks and parametrizations act as in `mge_gpu.encode`.
+    Of a module every weight of `mge_gpu.masks.prunable_parameters` is a layer, in module order, whether or
+    not a forward pass reaches it; of a `Program` every layer, in order of execution. Layers go by the names
+    of their weights, without ".weight". Masks and parametrizations act as in `mge_gpu.encode`.
 
     Raises:
         GraphError: another encoding than "rolled" and "rolled-channel", or no model.
@@ -44,9 +44,7 @@ def bipartite_layers(
         [('weight', (8, 27))]
     """
     if encoding not in ENCODINGS[1:]:
-        raise GraphError(
-            f"got encoding {encoding!r}, expected a bipartite one: {' or '.join(ENCODINGS[1:])}"
-        )
+        raise GraphError(f"got encoding {encoding!r}, expected a bipartite one: {' or '.join(ENCODINGS[1:])}")
     if isinstance(model, Program):
         return _of_program(model, masks, encoding)
     if isinstance(model, nn.Module):
@@ -54,9 +52,7 @@ def bipartite_layers(
     raise GraphError(f"got a {type(model).__name__}, expected a torch.nn.Module or a Program")
 
 
-def _of_program(
-    program: Program, masks: Mapping[str, Tensor] | None, encoding: str
-) -> Iterator[Bipartite]:
+def _of_program(program: Program, masks: Mapping[str, Tensor] | None, encoding: str) -> Iterator[Bipartite]:
     checked = check_masks(masks, program.weight_shapes()) if masks else {}
     for index, layer in enumerate(program.layers):
         weight = masked_weight(program, checked, index)
@@ -64,9 +60,7 @@ def _of_program(
             yield _bipartite(layer.weight_name, weight, layer.matrix(weight), layer.groups, encoding)
 
 
-def _of_module(
-    model: nn.Module, masks: Mapping[str, Tensor] | None, encoding: str
-) -> Iterator[Bipartite]:
+def _of_module(model: nn.Module, masks: Mapping[str, Tensor] | None, encoding: str) -> Iterator[Bipartite]:
     places = _weights.prunable_places(model)
     shapes = {name: _weights.stored_weight(place, name).shape for name, place in places.items()}
     checked = check_masks(masks, shapes) if masks else {}
@@ -75,10 +69,13 @@ def _of_module(
         if name in checked:
             weight = weight * checked[name].to(weight.device, weight.dtype)
         check_weight(name, weight)
-        groups, transposed = (getattr(place.module, a, d) for a, d in (("groups", 1), ("transposed", False)))
-        yield _bipartite(name, weight, weight_matrix(weight, groups, transposed), groups, encoding)
+        groups = getattr(place.module, "groups", 1)
+        matrix = weight_matrix(weight, groups, getattr(place.module, "transposed", False))
+        yield _bipartite(name, weight, matrix, groups, encoding)
 
 
 def _bipartite(name: str, weight: Tensor, matrix: Tensor, groups: int, encoding: str) -> Bipartite:
     nonzero = int(weight.count_nonzero())
-    return Bipartite(name.removesuffix(".weight"), biadjacency(matrix, groups, encoding), weight.numel(), nonzero)
+    return Bipartite(
+        name.removesuffix(".weight"), biadjacency(matrix, groups, encoding), weight.numel(), nonzero
+    )

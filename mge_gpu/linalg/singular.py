@@ -25,9 +25,8 @@ def two_largest(matrices: Sequence[Tensor], binary: Sequence[bool]) -> np.ndarra
 
     The eigenvalues of the smaller Gram matrix, B Bᵀ or Bᵀ B, are σ². Gram matrices of similar size are
     padded with zeros, which add eigenvalues of zero, and solved as one batch, in double precision; on a
-    CPU batches are shared out among the cores. Counts in the Gram matrix of a pattern are exact. An error
-    of a rounding unit of σ₁² leaves a σ₂ that is no smaller than 1e-4 σ₁ twelve digits or so, and a zero 1e-8 σ₁.
-    The pattern of all ones gives 0 exactly.
+    CPU batches are shared out among the cores. The error of σ₂ is about 1e-16 σ₁² / σ₂, at most 1e-8 σ₁;
+    the pattern of all ones, and no other of rank 1 without rows or columns of zeros, gives 0 exactly.
 
     Args:
         matrices: (rows, columns) each, all on one device; views are not copied as a whole.
@@ -46,7 +45,8 @@ def two_largest(matrices: Sequence[Tensor], binary: Sequence[bool]) -> np.ndarra
     if not len(matrices):
         return found
     device = matrices[0].device
-    small, large = [], []
+    small: list[int] = []
+    large: list[int] = []
     for k, (matrix, pattern) in enumerate(zip(matrices, binary, strict=True)):
         if pattern and int(matrix.count_nonzero()) == matrix.numel():
             found[k, 0] = np.sqrt(matrix.numel())
@@ -64,7 +64,8 @@ def two_largest(matrices: Sequence[Tensor], binary: Sequence[bool]) -> np.ndarra
 
     side_by_side(solve, len(batches), device)
     for k in large:
-        found[k] = _by_lanczos(matrices[k], binary[k])
+        values = _by_lanczos(matrices[k], binary[k])
+        found[k, : len(values)] = values
     return found
 
 

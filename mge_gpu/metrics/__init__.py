@@ -2,6 +2,7 @@
 
 from mge_gpu.metrics import connectivity, expansion, local, motifs, neighbourhood, size, strength
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, metric
+from mge_gpu.metrics.ramanujan import ramanujan
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.metrics.topometrics import topometrics
 
@@ -24,6 +25,7 @@ __all__ = [
     "metric",
     "motifs",
     "neighbourhood",
+    "ramanujan",
     "size",
     "strength",
     "topometrics",

@@ -39,18 +39,19 @@ def ramanujan(
     values, and d_L, d_R the mean degrees left and right. On 0/1 edges, with UB = √(d_L - 1) + √(d_R - 1),
 
     - ``delta_r`` = UB - σ₂ and ``delta_r_ub`` = (UB - σ₂) / UB,
-    - ``delta_r_imdb`` and ``delta_r_imdb_ub``: the means of both over the *subgraphs*: all left nodes of exactly
-      δ edges with their neighbours, for each δ, where both mean degrees are at least 3.
+    - ``delta_r_imdb`` and ``delta_r_imdb_ub``, the means of both over the *subgraphs*: all left nodes of
+      exactly δ edges and their neighbours, for each δ, where both mean degrees are at least 3.
 
     On edges of weight |w| (rolled) or of the kernel's L2 norm (rolled-channel),
 
     - ``lambda`` = σ₁ - σ₂ and ``lambda_imsg``, its mean over the same subgraphs.
 
-    What is not defined is NaN, and the column ``missing`` says why: a layer without edges; UB = 0, where no
-    node has two edges; no subgraph that counts. The other columns: ``weights``, ``nonzero`` and ``density`` (their
-    quotient), ``left`` and ``right`` nodes and those of them that have edges (``left_linked``,
-    ``right_linked``), ``edges``, the mean degrees ``degree_left`` and ``degree_right`` of the latter, ``subgraphs``
-    (how many count).
+    What is not defined is NaN, and the column ``missing`` says what and why: a layer without edges; UB = 0,
+    where no node has two edges; no subgraph that counts.
+
+    The other columns: ``weights``, ``nonzero`` and ``density``, their quotient; ``left`` and ``right`` nodes,
+    and those of them that have edges (``left_linked``, ``right_linked``); ``edges``; d_L and d_R
+    (``degree_left``, ``degree_right``); ``subgraphs``, how many count.
 
     Args:
         model: a module (each prunable weight is a layer; nothing is traced or run), or a `Program`.
@@ -206,5 +207,7 @@ def _device(device: str | torch.device | None) -> torch.device:
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise MetricError(f"got device {str(device)!r}, expected 'cpu' or a 'cuda' that is there ({reason})") from error
+        raise MetricError(
+            f"got device {str(device)!r}, expected 'cpu' or a 'cuda' that is there ({reason})"
+        ) from error
     return where
