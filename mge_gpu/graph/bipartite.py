@@ -1,4 +1,4 @@
-"""The bipartite graph of each layer: of a module without tracing it, or of a traced program."""
+"""The bipartite graph of each layer, alone: as a matrix of a model, or as a part of an encoded graph."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from mge_gpu import _weights
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.encode import ENCODINGS, masked_weight
+from mge_gpu.graph.multipartite import MultipartiteGraph
 from mge_gpu.graph.rolled import biadjacency
 from mge_gpu.masks import check_masks, check_weight
-from mge_gpu.tracing.program import Program, weight_matrix
+from mge_gpu.tracing.program import Program, place, weight_matrix
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,29 @@ def _bipartite(name: str, weight: Tensor, matrix: Tensor, groups: int, encoding:
     return Bipartite(
         name.removesuffix(".weight"), biadjacency(matrix, groups, encoding), weight.numel(), nonzero
     )
+
+
+def bipartite_graphs(graph: MultipartiteGraph) -> Iterator[tuple[str, MultipartiteGraph]]:
+    """The layers of a rolled encoding as (name, graph of two partitions), one at a time.
+
+    Raises:
+        GraphError: the graph is of another encoding.
+
+    Example:
+        >>> import mge_gpu
+        >>> graph = mge_gpu.encode(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)), (3,), encoding="rolled")
+        >>> [(name, part.num_nodes, part.num_edges) for name, part in bipartite_graphs(graph)]
+        [('0', 5, 6), ('1', 6, 8)]
+    """
+    encoding = graph.info.get("encoding")
+    if encoding not in ENCODINGS[1:]:
+        raise GraphError(
+            f"got a graph with encoding {encoding!r}, expected a bipartite one: {' or '.join(ENCODINGS[1:])}"
+        )
+    pairs = zip(graph.partitions[::2], graph.partitions[1::2], strict=True)
+    for (left, right), (_, _, block, positions) in zip(pairs, graph.iterate_blocks(), strict=True):
+        name = left.name.removesuffix(":in")
+        partitions = place([(p.name, p.shape, p.channel_dim) for p in (left, right)])
+        alone = block._replace(source_offset=0, target_offset=left.size)
+        info = graph.info | {"layer": name}
+        yield name, MultipartiteGraph(partitions, [(0, 1, alone, positions)], (0,), (1,), info, graph.device)

@@ -44,7 +44,8 @@ def rolled_program(
             continue
         matrix = biadjacency(layer.matrix(weight), layer.groups, encoding)
         right, left = matrix.shape
-        named += [(f"{layer.name}:in", (left,), 0), (f"{layer.name}:out", (right,), 0)]
+        name = layer.weight_name.removesuffix(".weight")
+        named += [(f"{name}:in", (left,), 0), (f"{name}:out", (right,), 0)]
         k = len(layers)
         shape = (right, left, 1)
         layers.append(
