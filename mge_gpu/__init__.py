@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mge_gpu.graph.files import load
     from mge_gpu.graph.multipartite import MultipartiteGraph
     from mge_gpu.masks import apply_masks
+    from mge_gpu.metrics.layers import layer_topometrics
     from mge_gpu.metrics.ramanujan import ramanujan
     from mge_gpu.metrics.report import Report
     from mge_gpu.metrics.topometrics import topometrics
@@ -34,6 +35,7 @@ _HOME = {
     "Report": "mge_gpu.metrics",
     "apply_masks": "mge_gpu.masks",
     "encode": "mge_gpu.graph",
+    "layer_topometrics": "mge_gpu.metrics",
     "load": "mge_gpu.graph",
     "prune": "mge_gpu.pruning",
     "ramanujan": "mge_gpu.metrics",
@@ -51,6 +53,7 @@ __all__ = [
     "Report",
     "apply_masks",
     "encode",
+    "layer_topometrics",
     "load",
     "models",
     "prune",

@@ -63,15 +63,15 @@ def _of_program(program: Program, masks: Mapping[str, Tensor] | None, encoding: 
 
 def _of_module(model: nn.Module, masks: Mapping[str, Tensor] | None, encoding: str) -> Iterator[Bipartite]:
     places = _weights.prunable_places(model)
-    shapes = {name: _weights.stored_weight(place, name).shape for name, place in places.items()}
+    shapes = {name: _weights.stored_weight(kept, name).shape for name, kept in places.items()}
     checked = check_masks(masks, shapes) if masks else {}
-    for name, place in places.items():
-        weight = _weights.effective_weight(place)
+    for name, kept in places.items():
+        weight = _weights.effective_weight(kept)
         if name in checked:
             weight = weight * checked[name].to(weight.device, weight.dtype)
         check_weight(name, weight)
-        groups = getattr(place.module, "groups", 1)
-        matrix = weight_matrix(weight, groups, getattr(place.module, "transposed", False))
+        groups = getattr(kept.module, "groups", 1)
+        matrix = weight_matrix(weight, groups, getattr(kept.module, "transposed", False))
         yield _bipartite(name, weight, matrix, groups, encoding)
 
 

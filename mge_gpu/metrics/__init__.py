@@ -2,6 +2,7 @@
 
 from mge_gpu.metrics import connectivity, expansion, local, motifs, neighbourhood, size, strength
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, metric
+from mge_gpu.metrics.layers import layer_topometrics
 from mge_gpu.metrics.ramanujan import ramanujan
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.metrics.topometrics import topometrics
@@ -21,6 +22,7 @@ __all__ = [
     "Workspace",
     "connectivity",
     "expansion",
+    "layer_topometrics",
     "local",
     "metric",
     "motifs",

@@ -54,8 +54,9 @@ def layer_topometrics(
         MetricError: an unknown metric, or arguments that do not go together.
 
     Example:
-        >>> frame = layer_topometrics(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)), (3,), ["edges", "k_core"])
-        >>> frame.loc["1"].tolist(), frame["edges"].mean()
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4))
+        >>> frame = layer_topometrics(model, (3,), ["edges", "k_core"])
+        >>> frame.loc["1"].tolist(), float(frame["edges"].mean())
         ([8.0, 2.0], 7.0)
     """
     pandas = require("pandas", "rank", "layer_topometrics")
