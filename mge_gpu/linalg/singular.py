@@ -17,7 +17,8 @@ LARGE = 2048
 TOGETHER = 1 << 23
 """Values of the Gram matrices of one batch (64 MiB)."""
 
-TOLERANCE = 1e-8  # of Lanczos' residuals
+TOLERANCE, BASIS = 1e-8, 300
+"""Bound on Lanczos' relative residuals, and the vectors that it keeps: mostly twice as many as it needs."""
 
 
 def two_largest(matrices: Sequence[Tensor], binary: Sequence[bool]) -> np.ndarray:
@@ -97,10 +98,21 @@ def _gram(matrix: Tensor, pattern: bool) -> Tensor:
 
 
 def _by_lanczos(matrix: Tensor, pattern: bool) -> np.ndarray:
-    """Two singular values from products with the nonzeros."""
+    """Two singular values from products with the nonzeros.
+
+    A block of two sees σ₂ = σ₁, and is made orthogonal to the whole basis in every
+    step, which σ₁ ≫ σ₂ asks for.
+    """
     sparse = scipy.sparse.csr_array((matrix != 0 if pattern else matrix).numpy(), dtype=np.float64)
     back = sparse.T.tocsr()
     values, _ = singular_values(
-        lambda x: (sparse @ x.T).T, lambda y: (back @ y.T).T, sparse.shape, 2, tol=TOLERANCE, dtype=np.float64
+        lambda x: (sparse @ x.T).T,
+        lambda y: (back @ y.T).T,
+        sparse.shape,
+        2,
+        tol=TOLERANCE,
+        block=2,
+        basis_size=min(BASIS, *sparse.shape),
+        dtype=np.float64,
     )
     return values

@@ -204,6 +204,8 @@ def _mean(values: Sequence[float]) -> float:
 def _device(device: str | torch.device | None) -> torch.device:
     try:
         where = torch.device(device or "cpu")
+        if where.type not in ("cpu", "cuda"):
+            raise RuntimeError("no double precision, or no values")
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

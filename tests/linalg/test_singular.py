@@ -67,6 +67,15 @@ def test_lanczos_sees_equal_values() -> None:
         np.testing.assert_allclose(two_largest([matrix], [True]), [[600**0.5] * 2], rtol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_lanczos_where_one_value_dwarfs_the_rest(seed: int) -> None:
+    """Nonnegative matrices have σ₁ ≫ σ₂: no copy of σ₁ may pass for σ₂."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(singular, "LARGE", 0)
+        matrix = drawn([(700, 1500)], 0.2, seed)[0].abs()
+        compare([matrix, matrix], [False, True])
+
+
 def test_full_pattern_is_exact() -> None:
     assert two_largest([torch.full((7, 11), 0.1)], [True]).tolist() == [[77**0.5, 0.0]]
 

@@ -292,8 +292,9 @@ def test_refusals() -> None:
         ramanujan(layer, encoding="mge")
     with pytest.raises(GraphError, match="got a str, expected a torch.nn.Module or a Program"):
         ramanujan("resnet18")  # type: ignore[arg-type]
-    with pytest.raises(MetricError, match="got device 'tpu'"):
-        ramanujan(layer, device="tpu")
+    for device in ("tpu", "meta"):
+        with pytest.raises(MetricError, match=f"got device '{device}', expected 'cpu' or a 'cuda'"):
+            ramanujan(layer, device=device)
     layer.weight.data[0, 0] = math.nan
     with pytest.raises(MaskError, match="weight: 1 of 4 values are NaN or Inf"):
         ramanujan(layer)
