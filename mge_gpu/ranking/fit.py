@@ -12,7 +12,7 @@ from mge_gpu.ranking.agreement import seed_ceiling, summary
 from mge_gpu.ranking.evaluate import evaluate, method_sets
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.table import load_table, table_file, table_sha256
-from mge_gpu.ranking.tuning import Fits, tune
+from mge_gpu.ranking.tuning import GRID, Fits, tune
 
 NOTES = (
     "Features are differences of topometrics between two candidates of one group (model, data set, sparsity "
@@ -44,11 +44,11 @@ def fit_and_evaluate(table: str | Path, *, seed: int = 0) -> Ranker:
     ceiling: dict[str, Any] = {}
     folds: list[Any] = []
     for name, methods in method_sets(frame).items():
-        found = evaluate(frame, methods, fits=fits)
+        found = evaluate(frame, methods, grid=GRID, fits=fits)
         scores[name] = summary(found)
         ceiling[name] = summary(seed_ceiling(frame[frame["method"].isin(methods)]))
         folds = found.attrs["folds"]
-    choice = tune(fits)
+    choice = tune(fits, GRID)
     facts = {
         "command": "python -m mge_gpu.ranking.fit --table DIR --out FILE" + f" --seed {seed}" * (seed != 0),
         "table": table_file(table).name,
