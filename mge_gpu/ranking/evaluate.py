@@ -23,7 +23,7 @@ def evaluate(
     methods: Sequence[str] | None = None,
     *,
     leave_out: str = "model",
-    grid: Sequence[Settings] = GRID,
+    grid: Sequence[Settings] | None = None,
     seed: int = 0,
     fits: Fits | None = None,
 ) -> "pandas.DataFrame":
@@ -39,7 +39,7 @@ def evaluate(
         table: as `load_table` gives it.
         methods: the candidates to order; None takes all in the table. All are learned from in any case.
         leave_out: the column whose values are left out in turn: ``"model"``, ``"dataset"`` or ``"sparsity"``.
-        grid: what to choose from; one `Settings` chooses nothing.
+        grid: what to choose from, None for `GRID`; one `Settings` chooses nothing.
         seed: for LightGBM's bagging.
         fits: rankers fitted before, to share between evaluations of one table.
 
@@ -63,7 +63,7 @@ def evaluate(
     fits = fits if fits is not None else Fits(table, leave_out, seed)
     parts, folds = [], []
     for value in values:
-        choice = tune(fits, grid, without=(value,))
+        choice = tune(fits, GRID if grid is None else grid, without=(value,))
         ranker = replace(fits.ranker(choice.settings, (value,)), temperature=choice.temperature)
         learned = candidates[candidates[leave_out] != value]
         parts.append(compare(ranker, candidates[candidates[leave_out] == value], baseline_ranks(learned)))

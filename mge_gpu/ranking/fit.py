@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def fit_and_evaluate(table: str | Path, *, seed: int = 0) -> Ranker:
         "evaluation": scores,
         "ceiling": ceiling,
         "folds": folds,
+        "settings": asdict(choice.settings),
         "notes": list(NOTES),
     }
     whole = fits.ranker(choice.settings, ())

@@ -94,12 +94,12 @@ def best_chances(matrix: np.ndarray) -> np.ndarray:  # (n, n) -> (n,), float64
     chances = np.clip(matrix, 1e-3, 1 - 1e-3)
     np.fill_diagonal(chances, 0)
     strength = np.full(len(chances), 1 / len(chances))
-    for _ in range(2000):  # minorise-maximise (Hunter 2004), from Σ_j P_ij = Σ_j s_i / (s_i + s_j)
+    for _ in range(500):  # minorise-maximise (Hunter 2004), from Σ_j P_ij = Σ_j s_i / (s_i + s_j)
         shared = 1 / (strength[:, None] + strength[None, :])
         np.fill_diagonal(shared, 0)
         new = chances.sum(1) / np.maximum(shared.sum(1), 1e-300) if len(chances) > 1 else np.ones(1)
         new /= new.sum()
-        if np.abs(new - strength).max() < 1e-12:
+        if np.abs(new - strength).max() < 1e-7:
             break
         strength = new
     return new

@@ -45,7 +45,7 @@ class Settings:
             learned from, in [0, 1]; see `Ranker.chances`.
     """
 
-    leaves: int = 31
+    leaves: int = 63
     rounds: int = 200
     leaf_pairs: int = 30
     bags: int = 2

@@ -32,9 +32,8 @@ def synthetic(seed: int = 0) -> pd.DataFrame:
                 for run in range(3):
                     row = {column: random.uniform(0, 1) * 1000.0**level for column, _ in PUBLISHED.values()}
                     row |= {"nodes": 100 * (level + 1), "edges": int(random.integers(50, 90))}
-                    row["k-core"] = (
-                        1000.0**level * (10 + core[number] + random.uniform(0, 0.2)) / row["edges"]
-                    )
+                    mean = 1000.0**level * (10 + core[number] + random.uniform(0, 0.2))
+                    row["k-core"] = mean / row["edges"]
                     row |= {"model": model, "dataset": "digits", "sparsity": sparsity, "seed": run}
                     row |= {"pruning": method, "accuracy": 0.1 + 0.2 * level + 0.05 * core[number]}
                     rows.append(row)

@@ -1,4 +1,4 @@
-"""What is seen of a candidate: nothing of the network's level in a difference, nothing that a NaN disturbs."""
+"""What is seen of a candidate: differences without a level, and nothing that a NaN disturbs."""
 
 import numpy as np
 import pandas as pd

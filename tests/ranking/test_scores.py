@@ -26,7 +26,7 @@ def test_rbo_is_the_infinite_sum_with_the_tail_that_agrees(order: list[str], p: 
 @pytest.mark.parametrize(
     ("first", "second", "p", "expected"),
     [
-        # Published worked value: README of github.com/b4ny4n/rankmeasures, after the reference implementation.
+        # Published worked value: README of github.com/b4ny4n/rankmeasures.
         ("abcde", "bcdae", 0.9, 0.828),
         # By hand from equation 23: A = 1/1, 1/2, 1 and A = 0, 1/2, 1.
         ("abc", "acb", 0.5, 0.125 + 0.5 + 0.125 * 0.5 * 2 + 0.125),
