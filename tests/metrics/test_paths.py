@@ -18,7 +18,7 @@ from tests.oracles.networks import Case
 from tests.oracles.paths import all_paths, effective_weights, path_metrics
 from tests.oracles.strategies import cases
 
-NETWORKS = 20
+NETWORKS = 40
 
 
 def test_drawn_networks() -> None:

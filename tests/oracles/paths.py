@@ -90,16 +90,14 @@ def effective_weights(case: Case, pad_input: bool) -> tuple[dict[int, Tensor], R
     """
     layers = _Layers(case, pad_input)
     graph = layers.run()
-    before, behind = (
-        _closure(graph.edges, graph.input_nodes, False),
-        _closure(graph.edges, graph.output_nodes, True),
-    )
+    before, behind = (torch.zeros(graph.num_nodes, dtype=torch.float64) for _ in range(2))
+    before[list(_closure(graph.edges, graph.input_nodes, backward=False))] = 1
+    behind[list(_closure(graph.edges, graph.output_nodes, backward=True))] = 1
     found: dict[int, Tensor] = {}
     for k, module, operand, jacobians, partition in layers.seen:
         marks = torch.zeros(operand.numel(), dtype=torch.float64)
         for p, jacobian in jacobians.items():
-            nodes = torch.tensor([float(layers._offset(p) + j in before) for j in range(jacobian.shape[1])])
-            marks += (jacobian > 0).double() @ nodes.double()
+            marks += (jacobian > 0).double() @ before[layers._offset(p) :][: jacobian.shape[1]]
         twin = copy.deepcopy(module).double()
         twin.requires_grad_(True)
         with torch.no_grad():
@@ -108,8 +106,8 @@ def effective_weights(case: Case, pad_input: bool) -> tuple[dict[int, Tensor], R
                 twin.bias.zero_()
         produced = twin(marks.reshape(operand.shape))
         offset = layers._offset(partition)
-        wanted = torch.tensor([float(offset + j in behind) for j in range(produced.numel())])
-        (gradient,) = torch.autograd.grad((produced.flatten() * wanted.double()).sum(), [twin.weight])
+        wanted = behind[offset:][: produced.numel()]
+        (gradient,) = torch.autograd.grad((produced.flatten() * wanted).sum(), [twin.weight])
         original = case.steps[k].module
         mask = (gradient > 0) & (original.get_parameter("weight") != 0)
         found[id(original)] = found.get(id(original), torch.zeros_like(mask)) | mask
