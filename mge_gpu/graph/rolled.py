@@ -59,7 +59,8 @@ def rolled_program(
                 taps=np.zeros((1, 1), np.int32),
                 uses=(Use(2 * k, arange(left), arange(1)),),
                 weight=None,
-                parameters=((f"{k}:{layer.name}", shape),),
+                weight_name=f"{k}:{layer.weight_name}",
+                parameters=((f"{k}:{layer.weight_name}", shape),),
             )
         )
         matrices[k] = matrix
