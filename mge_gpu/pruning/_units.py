@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mge_gpu.errors import PruningError
 from mge_gpu.graph.geometry import Contribution, contributions
+from mge_gpu.pruning._run import run
 from mge_gpu.tracing import Layer, Partition, trace
 
 
@@ -95,7 +96,7 @@ class UnitGraph:
         np.logical_or.at(alive, layer.unit, (read[layer.rows] & (layer.pairs >= 0)).any(1))
 
     def reached(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (weights,) bool
-        """Units that an input reaches, and units that reach an output, over the kept weights; (units,) bool."""
+        """Units that an input reaches, and units that reach an output, over kept weights; (units,) bool."""
         forth, back = np.zeros(self.units, bool), np.zeros(self.units, bool)
         forth[self.inputs], back[self.outputs] = True, True
         for layer in self.layers:
@@ -122,9 +123,12 @@ def unit_graph(
     The network is traced with identity skips; they are layers whose weights no mask names. The weights are
     changed and put back while it is found out which of them a layer uses.
 
-    Raises TracingError when the network cannot be traced, PruningError when a layer computes its weight in
-    a way that leaves open which parameter is which weight.
+    Raises TracingError when the network cannot be traced; PruningError when it fails on ``input_shape`` or when
+    a layer computes its weight in a way that leaves open which parameter is which weight.
     """
+    parameter = next(iter(weights.values()))
+    with torch.no_grad():  # a model that fails says so in its own words
+        run(network, torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
     program = trace(network, input_shape, pad_input=False, identity_skips=True)
     offset = np.cumsum([0, *(p.channels for p in program.partitions)])
     by_layer: list[list[Contribution]] = [[] for _ in program.layers]
@@ -140,7 +144,9 @@ def unit_graph(
         )
         lists = np.concatenate([np.zeros((0, taps), np.int64), *(r[2] for r in rows)])
         groups = layer.groups
-        if layer.weight is None:  # tap o of the one input channel is all that output o reads: o is its own group
+        if (
+            layer.weight is None
+        ):  # tap o of the one input channel is all that output o reads: o is its own group
             row, channel = np.nonzero(lists >= 0)
             unit, lists, groups = unit[row], lists[row, channel][:, None], layer.weight_shape[0]
         index = places.fixed(np.ones((groups, 1, 1))) if layer.weight is None else places.of(layer)
@@ -232,7 +238,11 @@ def _split(part: Contribution, source: Partition, pool: _Pairs) -> tuple[np.ndar
     code = (listed * source.channels + channel)[order]
     found, start = np.unique(code, return_index=True)
     names = pool.add(np.append(start, len(code)), position[order], p.target[order])
-    input_channel, tap, unit = found // source.channels // taps, found // source.channels % taps, found % source.channels
+    input_channel, tap, unit = (
+        found // source.channels // taps,
+        found // source.channels % taps,
+        found % source.channels,
+    )
     row_code, row = np.unique(input_channel * source.channels + unit, return_inverse=True)
     lists = np.full((len(row_code), taps), -1, np.int64)
     lists[row, tap] = names

@@ -143,13 +143,13 @@ class _Builder:
         """All as arrays."""
         graph = self.graph
         self.entries.sort(key=lambda e: e[:2])
-        unit, layer, bundle, producer = (
-            np.array([e[k] for e in self.entries], np.int64) for k in range(4)
-        )
+        unit, layer, bundle, producer = (np.array([e[k] for e in self.entries], np.int64) for k in range(4))
         norm = np.array([e[4] for e in self.entries])
         new = np.r_[True, (np.diff(unit) != 0) | (np.diff(layer) != 0)][: len(unit)]
         start = np.append(np.flatnonzero(new), len(unit))
-        sums = np.concatenate([np.zeros(0), *(_running(norm[a:b][None])[0] for a, b in zip(start, start[1:], strict=False))])
+        sums = np.concatenate(
+            [np.zeros(0), *(_running(norm[a:b][None])[0] for a, b in zip(start, start[1:], strict=False))]
+        )
         ends = np.array(sorted(self.ends), np.int64).reshape(-1, 3)
         numbers = np.arange(graph.units + 1)
         is_input, is_output = np.zeros(graph.units, bool), np.zeros(graph.units, bool)

@@ -12,17 +12,24 @@ from hypothesis import strategies as st
 from mge_gpu.pruning._balance import Balance, kernel_counts, objective
 
 BALANCES = st.builds(
-    Balance, st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0]), st.sampled_from([0.0, 0.001, 1.0, 2.0]), st.integers(1, 3)
+    Balance,
+    st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0]),
+    st.sampled_from([0.0, 0.001, 1.0, 2.0]),
+    st.integers(1, 3),
 )
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), balance=BALANCES, seed=st.integers(0, 99))
 def test_no_integer_matrix_is_better(data: st.DataObject, balance: Balance, seed: int) -> None:
-    groups, width, inside = data.draw(st.sampled_from([(1, 2, 2), (1, 3, 2), (1, 2, 3), (2, 1, 1), (2, 2, 1), (2, 1, 2), (3, 1, 1)]))
+    groups, width, inside = data.draw(
+        st.sampled_from([(1, 2, 2), (1, 3, 2), (1, 2, 3), (2, 1, 1), (2, 2, 1), (2, 1, 2), (3, 1, 1)])
+    )
     channels = groups * inside
     limit = np.array(data.draw(st.lists(st.integers(0, 2), min_size=channels, max_size=channels)))
-    mass = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 7.0]), min_size=channels, max_size=channels)))
+    mass = np.array(
+        data.draw(st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, 7.0]), min_size=channels, max_size=channels))
+    )
     n = data.draw(st.integers(0, int(limit.sum()) * width))
     counts = kernel_counts(mass, limit, groups, groups * width, n, balance, np.random.default_rng(seed))
     # (C_out, C_in / groups): output o of group g reads the input channels of g
@@ -55,7 +62,9 @@ def highs(mass: np.ndarray, cap: int, outputs: int, n: int, balance: Balance) ->
     found = scipy.optimize.milp(
         cost,
         integrality=np.concatenate([one(cells), np.zeros(cells + inputs + outputs)]),
-        bounds=scipy.optimize.Bounds(0, np.concatenate([np.full(cells, cap), np.full(cells + inputs + outputs, np.inf)])),
+        bounds=scipy.optimize.Bounds(
+            0, np.concatenate([np.full(cells, cap), np.full(cells + inputs + outputs, np.inf)])
+        ),
         constraints=[
             scipy.optimize.LinearConstraint(some, 1, np.inf),
             scipy.optimize.LinearConstraint(enough, balance.min_n, np.inf),
@@ -67,7 +76,9 @@ def highs(mass: np.ndarray, cap: int, outputs: int, n: int, balance: Balance) ->
     return np.round(found.x[:cells]).astype(int).reshape(outputs, inputs)
 
 
-@pytest.mark.parametrize("balance", [Balance(), Balance(0.01, 1.0), Balance(0.01, 2.0, 3), Balance(0.5, 0.0, 2)])
+@pytest.mark.parametrize(
+    "balance", [Balance(), Balance(0.01, 1.0), Balance(0.01, 2.0, 3), Balance(0.5, 0.0, 2)]
+)
 @pytest.mark.parametrize("n", [7, 30, 120])
 def test_equals_a_mixed_integer_solver(balance: Balance, n: int) -> None:
     rng = np.random.default_rng(n)

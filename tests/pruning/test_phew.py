@@ -19,7 +19,7 @@ from mge_gpu.pruning import _walks, prune
 from mge_gpu.pruning._copy import dense_copy
 from mge_gpu.pruning._units import unit_graph
 from mge_gpu.pruning._walk_tables import walk_tables
-from mge_gpu.pruning.phew import PathWarning
+from mge_gpu.pruning.phew import PathWarning, _walked
 from mge_gpu.tracing import trace
 from tests.oracles.networks import Case
 from tests.oracles.strategies import cases
@@ -228,14 +228,11 @@ def test_what_fits_on_no_path_is_counted_and_drawn() -> None:
     assert astray == 4
 
 
-def test_counts_that_no_last_walk_hits_by_chance() -> None:
+def test_every_count_is_hit_by_complete_paths() -> None:
     torch.manual_seed(0)
-    chain = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(5)))
-    for count in range(5, 80, 5):
-        for more in range(5):
-            masks, astray = walked(chain, (4,), 1 - min(count + more, 80) / 80)
-            assert astray == 0
-            product_of_masks = torch.ones(1, 4)
-            for m in masks.values():
-                product_of_masks = product_of_masks @ m.float().T
-            assert product_of_masks.any()
+    network, weights = dense_copy(nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(5))))
+    graph = unit_graph(network, weights, (4,))
+    size = torch.cat([w.detach().flatten().abs().double() for w in weights.values()]).numpy()
+    for count in range(5, 81):
+        kept, astray = _walked(graph, size, count, np.random.default_rng(count))
+        assert kept.sum() == count and astray == 0 and (graph.effective(kept) == kept).all()

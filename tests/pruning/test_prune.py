@@ -316,7 +316,11 @@ def test_what_cannot_be_copied() -> None:
 
 def test_methods_say_what_they_need() -> None:
     assert {name for name, method in METHODS.items() if method.needs_data} == {"snip"}
-    assert {name for name, method in METHODS.items() if method.needs_input_shape} == {"synflow", "phew", "npb"}
+    assert {name for name, method in METHODS.items() if method.needs_input_shape} == {
+        "synflow",
+        "phew",
+        "npb",
+    }
     assert METHODS["snip"].options == ("batches", "bn_mode", "loss")
     assert METHODS["magnitude"].options == ("scope",)
     assert METHODS["npb"].options == ("density", "alpha", "beta", "max_p", "min_n", "chunk")

@@ -143,9 +143,7 @@ def test_slices_of_one_parameter_are_told_apart() -> None:
             self.attention = attention
 
         def forward(self, x: Tensor) -> Tensor:
-            query, key, value = (
-                nn.functional.linear(x, w) for w in self.attention.in_proj_weight.chunk(3)
-            )
+            query, key, value = (nn.functional.linear(x, w) for w in self.attention.in_proj_weight.chunk(3))
             y = nn.functional.scaled_dot_product_attention(query, key, value)
             return self.attention.out_proj(y)
 
