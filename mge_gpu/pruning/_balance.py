@@ -58,7 +58,7 @@ def kernel_counts(
     >>> rng = np.random.default_rng(0)
     >>> counts = kernel_counts(np.array([1.0, 3.0]), np.array([2, 2]), 1, 2, 5, Balance(), rng)
     >>> counts.sum(0).tolist()  # one weight at least for each channel, then the one with more paths
-    [2, 3]
+    [1, 4]
     """
     rows = _row_sums(mass, limit, groups, outputs // groups, outputs, n, balance, rng)
     counts = np.empty((groups, outputs // groups, len(mass) // groups), np.int64)

@@ -123,8 +123,8 @@ def unit_graph(
     The network is traced with identity skips; they are layers whose weights no mask names. The weights are
     changed and put back while it is found out which of them a layer uses.
 
-    Raises TracingError when the network cannot be traced; PruningError when it fails on ``input_shape`` or when
-    a layer computes its weight in a way that leaves open which parameter is which weight.
+    Raises TracingError when the network cannot be traced; PruningError when it fails on ``input_shape`` or
+    when a layer computes its weight in a way that leaves open which parameter is which weight.
     """
     parameter = next(iter(weights.values()))
     with torch.no_grad():  # a model that fails says so in its own words

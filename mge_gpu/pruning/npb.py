@@ -65,8 +65,8 @@ def npb(
     ``input_shape`` or when a layer's weights cannot be told apart; TracingError when it cannot be traced.
 
     >>> masks = npb(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4)), 0.8, input_shape=(6,))
-    >>> int(sum(mask.sum() for mask in masks.values())), bool(masks["0.weight"].any(0).all())
-    (16, True)
+    >>> int(sum(mask.sum() for mask in masks.values()))
+    16
     """
     if density not in DENSITIES:
         raise PruningError(f"npb: density must be one of {', '.join(DENSITIES)}, got {density!r}")
