@@ -218,6 +218,15 @@ def test_kept_weights_are_on_paths_where_taps_see_only_padding(sparsity: float) 
     assert astray == 0 and off_path(model, (2, 4, 4), masks, 10**6) == 0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_walks_do_not_leave_the_map(seed: int) -> None:
+    """On 2x2 pixels two taps that shift the same way lead out: the channels have a path, the pixels none."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=1, bias=False) for _ in range(5)))
+    masks, astray = walked(model, (2, 2, 2), 0.9, seed)
+    assert astray == 0 and off_path(model, (2, 2, 2), masks) == 0
+
+
 def test_what_fits_on_no_path_is_counted_and_drawn() -> None:
     torch.manual_seed(0)
     model = nn.Conv2d(1, 4, 3, padding=1, bias=False)
