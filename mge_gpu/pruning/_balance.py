@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Balance:
-    """The weights of the program's terms: alpha A + (1 - alpha) B + beta Reg, with at least ``min_n`` a node."""
+    """alpha A + (1 - alpha) B + beta Reg: what the terms count for, and how many weights a node wants."""
 
     alpha: float = 0.99
     beta: float = 0.001
@@ -25,8 +25,8 @@ def objective(
 ) -> float:  # (C_out, C_in / groups) int64, (C_in,) float64, (C_in,) int64
     """alpha A + (1 - alpha) B + beta Reg of ``counts``, weights per kernel; n = Σ counts.
 
-    A = [C_in + C_out - Σ_i (min_n - R_i)₊ - Σ_o (min_n - C_o)₊] / (C_in + C_out) with the sums R_i of an input and
-    C_o of an output channel; B = Σ mass_i M[o, i] over the most that n weights can have;
+    A = [C_in + C_out - Σ_i (min_n - R_i)₊ - Σ_o (min_n - C_o)₊] / (C_in + C_out) with the sums R_i of an
+    input and C_o of an output channel; B = Σ mass_i M[o, i] over the most that n weights can have;
     Reg = (n - empty kernels) / n.
     """
     n = int(counts.sum())
@@ -55,9 +55,10 @@ def kernel_counts(
 
     Of equally good ways those that spread evenly, otherwise at random. n must fit.
 
-    >>> counts = kernel_counts(np.array([1.0, 3.0]), np.array([2, 2]), 1, 2, 5, Balance(), np.random.default_rng(0))
+    >>> rng = np.random.default_rng(0)
+    >>> counts = kernel_counts(np.array([1.0, 3.0]), np.array([2, 2]), 1, 2, 5, Balance(), rng)
     >>> counts.sum(0).tolist()  # one weight at least for each channel, then the one with more paths
-    [2, 3]
+    [1, 4]
     """
     rows = _row_sums(mass, limit, groups, outputs // groups, outputs, n, balance, rng)
     counts = np.empty((groups, outputs // groups, len(mass) // groups), np.int64)

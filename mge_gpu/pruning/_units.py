@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mge_gpu.errors import PruningError
 from mge_gpu.graph.geometry import Contribution, contributions
+from mge_gpu.pruning._run import run
 from mge_gpu.tracing import Layer, Partition, trace
 
 
@@ -95,7 +96,7 @@ class UnitGraph:
         np.logical_or.at(alive, layer.unit, (read[layer.rows] & (layer.pairs >= 0)).any(1))
 
     def reached(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (weights,) bool
-        """Units that an input reaches, and units that reach an output, over the kept weights; (units,) bool."""
+        """Units that an input reaches, and units that reach an output, over kept weights; (units,) bool."""
         forth, back = np.zeros(self.units, bool), np.zeros(self.units, bool)
         forth[self.inputs], back[self.outputs] = True, True
         for layer in self.layers:
@@ -122,9 +123,12 @@ def unit_graph(
     The network is traced with identity skips; they are layers whose weights no mask names. The weights are
     changed and put back while it is found out which of them a layer uses.
 
-    Raises TracingError when the network cannot be traced, PruningError when a layer computes its weight in
-    a way that leaves open which parameter is which weight.
+    Raises TracingError when the network cannot be traced; PruningError when it fails on ``input_shape`` or
+    when a layer computes its weight in a way that leaves open which parameter is which weight.
     """
+    parameter = next(iter(weights.values()))
+    with torch.no_grad():  # a model that fails says so in its own words
+        run(network, torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
     program = trace(network, input_shape, pad_input=False, identity_skips=True)
     offset = np.cumsum([0, *(p.channels for p in program.partitions)])
     by_layer: list[list[Contribution]] = [[] for _ in program.layers]

@@ -250,14 +250,16 @@ def random_walks(
     inputs: np.ndarray, outputs: np.ndarray, sets: np.ndarray, path: np.ndarray, names: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[int, bool]:  # fmt: skip
-    """Up to ``walks`` walks, forwards at even turns, from the units in turn; weights kept, and whether one
-    would have been too many, which ends them."""
+    """Up to ``walks`` walks, forwards at even turns, from the inputs or outputs in turn.
+
+    Returns how many weights they add, and whether one would have added too many, which ends them.
+    """
     added, free = 0, np.zeros(1, np.int64)
-    for turn in range(turn, turn + walks):
-        starts = inputs if turn % 2 == 0 else outputs
-        unit = starts[(turn // 2) % len(starts)]
+    for at in range(turn, turn + walks):
+        starts = inputs if at % 2 == 0 else outputs
+        unit = starts[(at // 2) % len(starts)]
         sets[0, : w.unit_positions[unit]] = 1
-        n = walk(w, size, kept, free, NO_LIMIT, unit, turn % 2 == 0, sets, path, names, START, rng)
+        n = walk(w, size, kept, free, NO_LIMIT, unit, at % 2 == 0, sets, path, names, START, rng)
         if n < 0:
             continue
         new = keep(path, n, kept, missing - added)
@@ -352,9 +354,10 @@ def walks_through(
     w: WalkTables, size: np.ndarray, kept: np.ndarray, order: np.ndarray, missing: int, longest: int,
     sets: np.ndarray, path: np.ndarray, names: np.ndarray, rng: np.random.Generator,
 ) -> int:  # fmt: skip
-    """A path through each of ``w.weights[order]`` that is not kept yet, while some are missing; how many are kept.
+    """A path through each of ``w.weights[order]`` that is not kept yet, while some are missing.
 
-    Where fewer are missing than the ``longest`` path takes, walks are limited to what there is room for.
+    Returns how many weights that adds. Where fewer are missing than the ``longest`` path takes, walks are
+    limited to what there is room for.
     """
     forth, back = np.empty(len(w.is_input), np.int64), np.empty(len(w.is_input), np.int64)
     added, known = 0, False

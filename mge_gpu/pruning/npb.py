@@ -13,7 +13,6 @@ from mge_gpu.errors import PruningError
 from mge_gpu.pruning._balance import Balance, kernel_counts
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._loss import check_positive
-from mge_gpu.pruning._run import run
 from mge_gpu.pruning._select import allot, as_masks, kept_count
 from mge_gpu.pruning._units import UnitGraph, UnitLayer, unit_graph
 from mge_gpu.pruning.er import densities, er_ratio
@@ -45,25 +44,29 @@ def npb(
     Each layer has its density (``density``: "erk", "er" or "uniform"), n weights. How many of them each
     kernel gets, M[o, i] between 0 and ``max_p``, maximises alpha A + (1 - alpha) B + beta Reg with
 
-    - A = [C_in + C_out - Σ_i (min_n - Σ_o M)₊ - Σ_o (min_n - Σ_i M)₊] / (C_in + C_out), the channels with
-      ``min_n`` weights;
-    - B = Σ P_i M[o, i] / (the most that n weights can have), P_i the number of paths from the input to a
-      weight that reads channel i under the masks so far, the mean over its taps;
+    - A = [C_in + C_out - Σ_i (min_n - Σ_o M)₊ - Σ_o (min_n - Σ_i M)₊] / (C_in + C_out), the channels that
+      have ``min_n`` weights;
+    - B = Σ P_i M[o, i] / (the most that n weights can have), P_i the number of paths from the input, under
+      the masks so far, to a weight that reads channel i, the mean over its taps;
     - Reg = (n - empty kernels) / n.
 
-    The optimum is exact: the program has the structure of :mod:`mge_gpu.pruning._balance`, no solver runs and
-    no layer need be cut. ``chunk`` cuts the outputs of ungrouped layers into that many at a time
-    nevertheless, each with its share of n, as published runs do (16, for ResNet-18). Which taps of a kernel
-    are kept is random, among those that ever meet the layer's input. Weights that no path passes are then
-    moved to the fullest kernels that paths pass, where these have taps left, going beyond ``max_p``.
+    The optimum is exact: the structure of the program (see ``_balance.py``) makes a solver needless, no gap
+    is left and no layer need be cut. ``chunk`` cuts the outputs of ungrouped layers all the same into
+    that many at a time, each with its share of n, as published runs do (16 for ResNet-18). Which taps of a
+    kernel are kept is random, among those that ever meet the layer's input. Weights that no path passes
+    then move to the fullest kernels that paths pass, where these have taps left, ``max_p`` or not.
 
-    ``max_p`` does not hold for layers that read the network's input, and is raised in a layer whose n
-    weights do not fit otherwise. A weight that several layers share is decided where it is used first. Weights that
+    ``max_p`` does not hold in layers that read the network's input, and is raised in a layer whose n weights
+    do not fit otherwise. A weight that several layers share is decided where it is used first. Weights that
     the forward pass does not use are drawn at random.
 
     Paper: Pham et al., "Towards Data-Agnostic Pruning At Initialization: What Makes a Good Sparse Mask?",
     NeurIPS 2023. Raises PruningError on options outside their range, when the model fails on
-    ``input_shape`` or when a layer's weights are not to be told apart; TracingError when it cannot be traced.
+    ``input_shape`` or when a layer's weights cannot be told apart; TracingError when it cannot be traced.
+
+    >>> masks = npb(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4)), 0.8, input_shape=(6,))
+    >>> int(sum(mask.sum() for mask in masks.values()))
+    16
     """
     if density not in DENSITIES:
         raise PruningError(f"npb: density must be one of {', '.join(DENSITIES)}, got {density!r}")
@@ -75,12 +78,6 @@ def npb(
     rng = np.random.default_rng(seed)
     with scoring(model, seed):
         network, weights = dense_copy(model)
-        device = next(iter(weights.values())).device
-        with torch.no_grad():
-            run(
-                network,
-                torch.zeros((1, *input_shape), dtype=next(iter(weights.values())).dtype, device=device),
-            )
         graph = unit_graph(network, weights, input_shape)
     sizes = [weight.numel() for weight in weights.values()]
     ratios = [DENSITIES[density](weight.shape) for weight in weights.values()]
@@ -115,11 +112,10 @@ def _balanced(
             cap = layer.weights.shape[2] if first else max_p
             if own[k].all():
                 chosen = _layer(layer, live, reaching, shares[k], cap, balance, chunk, rng)
+                on_path = (reaching > 0).reshape(live.shape)
+                chosen = _reassigned(layer, chosen, on_path, rng)
             else:  # another layer has decided some of its weights: the others are drawn
                 chosen = _taps(np.full(1, shares[k]), own[k].reshape(1, -1), rng).reshape(own[k].shape)
-            if own[k].all():
-                on_path = (reaching > 0).reshape(layer.groups, 1, -1, reaching.shape[1])
-                chosen = _reassigned(layer, chosen, on_path, rng)
             kept[layer.weights[own[k]]] = chosen[own[k]]
         _add_paths(graph, layer, kept, inflow, paths)
         if progress is not None:
@@ -152,14 +148,14 @@ def _shares(
         free[layer.weights[mine]] = False
         own.append(mine)
         users.append(np.bincount(np.searchsorted(ends, layer.weights[mine], "right"), minlength=len(sizes)))
-    shares = np.zeros(len(graph.layers), np.int64)
+    shares = [0] * len(graph.layers)
     for p, (size, budget) in enumerate(zip(sizes, budgets, strict=True)):
         parts = [int(u[p]) for u in users]
         unused = np.flatnonzero(free[ends[p] - size : ends[p]]) + ends[p] - size
         counts = allot([budget * n / size for n in [*parts, len(unused)]], [*parts, len(unused)], budget)
         kept[rng.permutation(unused)[: counts[-1]]] = True
-        shares += counts[:-1]
-    return own, shares.tolist()
+        shares = [share + count for share, count in zip(shares, counts, strict=False)]
+    return own, shares
 
 
 def _layer(
@@ -174,41 +170,31 @@ def _layer(
 ) -> np.ndarray:  # (C_out, C_in / groups, taps) bool
     """Solve the program of one layer and choose the taps."""
     outputs, groups = len(layer.weights), layer.groups
-    usable = live.reshape(reaching.shape)
-    taps = usable.sum(1)
+    usable = np.broadcast_to(live, layer.by_group(layer.weights).shape).reshape(-1, reaching.shape[1])
+    if n >= usable.sum():  # taps that meet nothing have to take the rest
+        chosen = usable.ravel().copy()
+        chosen[rng.permutation(np.flatnonzero(~chosen))[: n - int(usable.sum())]] = True
+        return chosen.reshape(layer.weights.shape)
+    taps = live.reshape(reaching.shape).sum(1)
     mass = reaching.sum(1) / np.maximum(taps, 1)
-    room = taps * (outputs // groups)
-    if n > room.sum():  # taps that meet nothing have to take the rest
-        usable, taps, room = (
-            np.ones_like(usable),
-            np.full_like(taps, usable.shape[1]),
-            room * 0 + usable[0].size,
-        )
-        room *= outputs // groups
-    limit = np.minimum(taps, cap)
-    while limit.sum() * (outputs // groups) < n:
+    while np.minimum(taps, cap).sum() * (outputs // groups) < n:
         cap += 1
-        limit = np.minimum(taps, cap)
+    limit = np.minimum(taps, cap)
     width = min(chunk, outputs) if chunk and groups == 1 else outputs
     parts = [min(width, outputs - at) for at in range(0, outputs, width)]
-    counts = np.concatenate(
-        [
-            kernel_counts(mass, limit, groups, part, share, balance, rng)
-            for part, share in zip(
-                parts,
-                allot([n * p / outputs for p in parts], [int(limit.sum()) * p // groups for p in parts], n),
-                strict=True,
-            )
-        ]
-    )
-    usable = np.broadcast_to(
-        usable.reshape(groups, 1, -1, usable.shape[1]), layer.by_group(layer.weights).shape
-    ).reshape(-1, usable.shape[1])
-    return _taps(counts.ravel(), usable, rng).reshape(layer.weights.shape)
+    rooms = [int(limit.sum()) * part // groups for part in parts]
+    shares = allot([n * part / outputs for part in parts], rooms, n)
+    counts = [
+        kernel_counts(mass, limit, groups, part, share, balance, rng)
+        for part, share in zip(parts, shares, strict=True)
+    ]
+    return _taps(np.concatenate(counts).ravel(), usable, rng).reshape(layer.weights.shape)
 
 
-def _taps(counts: np.ndarray, usable: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Keep ``counts[k]`` random ones of the usable taps of kernel k; (kernels,), (kernels, taps) -> bool."""
+def _taps(
+    counts: np.ndarray, usable: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:  # (kernels,) int64, (kernels, taps) bool -> (kernels, taps) bool
+    """Keep ``counts[k]`` random ones of the usable taps of kernel k."""
     order = np.argsort(np.where(usable, rng.random(usable.shape), 2.0), axis=1)
     chosen = np.zeros(usable.shape, bool)
     np.put_along_axis(chosen, order, np.arange(usable.shape[1]) < counts[:, None], 1)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from mge_gpu.pruning._copy import dense_copy, scoring
-from mge_gpu.pruning._run import run
 from mge_gpu.pruning._select import as_masks, kept_count
 from mge_gpu.pruning._units import UnitGraph, unit_graph
 from mge_gpu.pruning._walk_tables import walk_tables
@@ -35,37 +34,38 @@ def phew(
 ) -> dict[str, Tensor]:
     """Keep the weights that random walks between input and output pass, until the count is reached.
 
-    Walks go forwards and backwards in turn, from the input units and from the output units (channels) in turn.
-    A forward step from unit j goes to i with probability ‖W_ij‖₁ / Σ_i ‖W_ij‖₁, a backward step from i to j
+    Walks go forwards and backwards in turn, from the input and from the output units (channels) in turn. A
+    forward step from unit j goes to i with probability ‖W_ij‖₁ / Σ_i ‖W_ij‖₁, a backward step from i to j
     with ‖W_ij‖₁ / Σ_j ‖W_ij‖₁; within a kernel one tap is taken with probability proportional to |w|. Where
     several layers read (or write) a unit, and where a shortcut passes by, each way is equally likely; an
-    identity shortcut costs no weight. Kernels that are all zero are equally likely where there is nothing else.
+    identity shortcut costs no weight. Where all kernels are zero, they are equally likely.
 
     What holds: the count is exact, and every kept weight lies on a path of kept weights from an input to an
     output element of the unrolled network (identity shortcuts included). A walk therefore takes no tap that
     sees only zero padding from the positions that it has come by. Two things depart from the paper. Where
-    walks hardly add anything any more (low sparsity) they are made to pass through weights drawn in proportion
-    to |w| among those not kept yet. A last walk that would be too long is not cut: walks limited to the number of
-    weights that are still missing take its place. Only where none fits (weights that no path passes,
-    less weights asked for than a path has) the rest is drawn at random, and a PathWarning says how many.
+    walks hardly add anything any more (low sparsity) they are led through weights that are not kept yet,
+    drawn in proportion to |w|. And a last walk that would be too long is not cut: walks limited to the number
+    of weights still missing take its place. Only where none fits (weights that no path passes, fewer weights
+    asked for than a path has) the rest is drawn at random, and a PathWarning says how many.
 
     Paper: Patil & Dovrolis, "PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well without
     Training Data", ICML 2021. Raises PruningError when the model fails on ``input_shape`` or when a layer's
-    weights are not to be told apart; TracingError when it cannot be traced.
+    weights cannot be told apart; TracingError when it cannot be traced.
+
+    >>> masks = phew(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4)), 0.8, input_shape=(6,))
+    >>> int(sum(mask.sum() for mask in masks.values()))
+    16
     """
     with scoring(model, seed):
         network, weights = dense_copy(model)
-        parameter = next(iter(weights.values()))
-        with torch.no_grad():
-            run(network, torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
         graph = unit_graph(network, weights, input_shape)
         flat = torch.cat([w.detach().flatten().abs().double().cpu() for w in weights.values()]).numpy()
     rng = np.random.default_rng(seed)
     kept, astray = _walked(graph, flat, kept_count(len(flat), sparsity), rng, progress)
     if astray:
         warnings.warn(
-            f"phew: {astray:,} of the {int(kept.sum()):,} weights to keep fit on no path from input to output; "
-            "they are drawn at random",
+            f"phew: {astray:,} of the {int(kept.sum()):,} weights to keep fit on no path from input to "
+            "output; they are drawn at random",
             PathWarning,
             stacklevel=2,
         )

@@ -19,7 +19,7 @@ from mge_gpu.pruning import _walks, prune
 from mge_gpu.pruning._copy import dense_copy
 from mge_gpu.pruning._units import unit_graph
 from mge_gpu.pruning._walk_tables import walk_tables
-from mge_gpu.pruning.phew import PathWarning
+from mge_gpu.pruning.phew import PathWarning, _walked
 from mge_gpu.tracing import trace
 from tests.oracles.networks import Case
 from tests.oracles.strategies import cases
@@ -218,6 +218,15 @@ def test_kept_weights_are_on_paths_where_taps_see_only_padding(sparsity: float) 
     assert astray == 0 and off_path(model, (2, 4, 4), masks, 10**6) == 0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_walks_do_not_leave_the_map(seed: int) -> None:
+    """On 2x2 pixels two taps that shift the same way lead out: the channels have a path, the pixels none."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=1, bias=False) for _ in range(5)))
+    masks, astray = walked(model, (2, 2, 2), 0.9, seed)
+    assert astray == 0 and off_path(model, (2, 2, 2), masks) == 0
+
+
 def test_what_fits_on_no_path_is_counted_and_drawn() -> None:
     torch.manual_seed(0)
     model = nn.Conv2d(1, 4, 3, padding=1, bias=False)
@@ -228,14 +237,11 @@ def test_what_fits_on_no_path_is_counted_and_drawn() -> None:
     assert astray == 4
 
 
-def test_counts_that_no_last_walk_hits_by_chance() -> None:
+def test_every_count_is_hit_by_complete_paths() -> None:
     torch.manual_seed(0)
-    chain = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(5)))
-    for count in range(5, 80, 5):
-        for more in range(5):
-            masks, astray = walked(chain, (4,), 1 - min(count + more, 80) / 80)
-            assert astray == 0
-            product_of_masks = torch.ones(1, 4)
-            for m in masks.values():
-                product_of_masks = product_of_masks @ m.float().T
-            assert product_of_masks.any()
+    network, weights = dense_copy(nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(5))))
+    graph = unit_graph(network, weights, (4,))
+    size = torch.cat([w.detach().flatten().abs().double() for w in weights.values()]).numpy()
+    for count in range(5, 81):
+        kept, astray = _walked(graph, size, count, np.random.default_rng(count))
+        assert kept.sum() == count and astray == 0 and (graph.effective(kept) == kept).all()
