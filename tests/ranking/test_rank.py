@@ -18,6 +18,7 @@ from mge_gpu.metrics.report import Report
 from mge_gpu.ranking import Ranker, load_table, rank, ranked, shipped_ranker
 from mge_gpu.ranking._rank import describe
 from mge_gpu.ranking.table import PAI_METHODS
+from tests.ranking.conftest import QUICK
 
 SHAPE = (1, 6, 6)
 RANDOM = ["uniform", "erk", "random"]
@@ -72,12 +73,19 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 def test_the_frame(steps: Calls) -> None:
     frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
-    assert frame.columns[:4].tolist() == ["rank", "method", "score", "baseline_rank"]
-    assert frame.columns[4:].tolist() == ["nodes", "edges", *shipped_ranker().metrics[1:]]
+    assert frame.columns[:6].tolist() == ["rank", "method", "score", "baseline_rank", "best_chance", "tier"]
+    assert frame.columns[6:].tolist() == list(shipped_ranker().metrics)
     assert frame["rank"].tolist() == [1, 2, 3]
     assert sorted(frame["method"]) == sorted(RANDOM)
     assert frame["score"].is_monotonic_decreasing
-    assert list(frame.attrs) == ["masks", "reports", "provenance"]
+    assert frame["best_chance"].sum() == pytest.approx(1)
+    assert frame["tier"].iloc[0] == 1
+    assert frame["tier"].is_monotonic_increasing
+    chances = frame.attrs["chances"]
+    assert chances.index.tolist() == chances.columns.tolist() == frame["method"].tolist()
+    np.testing.assert_allclose(chances + chances.T, 1)
+    np.testing.assert_allclose(frame["score"], (chances.sum(axis=1) - 0.5) / 2)
+    assert set(frame.attrs) == {"chances", "masks", "reports", "provenance"}
     for name in RANDOM:
         assert set(frame.attrs["masks"][name]) == {"0.weight", "2.weight", "5.weight"}
         assert frame.attrs["reports"][name]["nodes"] == 300
@@ -107,7 +115,7 @@ def test_baseline_ranks_are_those_of_the_same_method_elsewhere(steps: Calls) -> 
 
 def test_only_needed_metrics_are_computed_and_those_asked_for(steps: Calls) -> None:
     rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
-    assert set(steps.wanted) == {"nodes", *shipped_ranker().metrics}
+    assert set(steps.wanted) == set(shipped_ranker().metrics)
     frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, metrics=["strength"])
     assert "strength" in steps.wanted
     assert "strength" in frame.columns
@@ -139,12 +147,12 @@ def test_published_methods_have_a_baseline_and_new_ones_are_ranked_without(steps
 
 
 def test_a_fitted_ranker_and_its_file_rank_alike(steps: Calls, table_path: Path, tmp_path: Path) -> None:
-    fitted = Ranker.fit(load_table(table_path), metrics=["k_core", "edges"], subsets=0)
+    fitted = Ranker.fit(load_table(table_path), settings=QUICK)
     fitted.save(tmp_path / "r.json")
     one = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, ranker=fitted)
     two = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, ranker=tmp_path / "r.json")
     pd.testing.assert_frame_equal(one, two)
-    assert steps.wanted == ["nodes", "edges", "k_core"]
+    assert set(steps.wanted) == set(fitted.metrics)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +238,8 @@ def test_the_provenance_warns_of_a_sparsity_that_was_never_seen() -> None:
     assert "0.6 to 0.98" in describe(shipped_ranker(), 0.3)
     assert "Resnet-20" in describe(shipped_ranker())
     assert "\n" not in describe(shipped_ranker())
+    assert "sparser than any" not in describe(shipped_ranker(), 0.9)
+    assert "mean ranks count for 25%" in describe(shipped_ranker(), 0.9, depth=0.5)
 
 
 @pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
