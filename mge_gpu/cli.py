@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import mge_gpu
-from mge_gpu import cli_bench, cli_evaluate, cli_inputs, cli_outputs, cli_study
+from mge_gpu import cli_bench, cli_evaluate, cli_inputs, cli_outputs, cli_reproduce, cli_study
 from mge_gpu.cli_options import (
     DataOption,
     DeviceOption,
@@ -279,6 +279,7 @@ def prune(
 app.command()(cli_study.study)
 app.command()(cli_bench.bench)
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_reproduce.reproduce)
 
 
 @app.command()
