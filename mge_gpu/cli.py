@@ -1,5 +1,5 @@
-"""The command line: `mge-gpu analyze | ramanujan | rank | prune | study | evaluate | bench | plot |
-doctor`.
+"""The command line: `mge-gpu analyze | ramanujan | rank | prune | study | evaluate |
+reproduce | bench | plot | doctor`.
 
 Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
 """
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import mge_gpu
-from mge_gpu import cli_bench, cli_evaluate, cli_inputs, cli_layers, cli_outputs, cli_study
+from mge_gpu import cli_bench, cli_evaluate, cli_inputs, cli_layers, cli_outputs, cli_reproduce, cli_study
 from mge_gpu.cli_options import (
     DataOption,
     DeviceOption,
@@ -283,6 +283,7 @@ def prune(
 app.command()(cli_study.study)
 app.command()(cli_bench.bench)
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_reproduce.reproduce)
 
 
 @app.command()
