@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.reproduction.importance import agreement_of_strata, importances
@@ -81,6 +82,7 @@ def reproduce(
         RankingError: a table is missing, damaged or lacks a column, or holds too little to compare.
         MissingDependencyError: pandas, SciPy or LightGBM is not installed.
     """
+    pandas = require("pandas", "rank", "reproducing the paper's claims")
     begun = 0.0
 
     def part(name: str) -> Callable[[str, float], None]:
@@ -125,7 +127,7 @@ def reproduce(
             "density": correlations,
             "importance": importance,
             "importance_by_seed": by_seed,
-            "agreement": _frame(agreements),
+            "agreement": pandas.DataFrame(agreements),
             "rankings": orders,
             "ranking_gains": order_gains,
         },
@@ -139,13 +141,6 @@ def _incomplete(tables: Tables) -> Oddity:
     return Oddity("networks without every feature of every set", int(gone.sum()), len(gone), done)
 
 
-def _frame(rows: list[dict[str, Any]]) -> "pandas.DataFrame":
-    import pandas
-
-    return pandas.DataFrame(rows)
-
-
 def _stacked(**parts: "pandas.DataFrame") -> "pandas.DataFrame":
-    import pandas
-
+    pandas = require("pandas", "rank", "reproducing the paper's claims")
     return pandas.concat([frame.assign(methods=name) for name, frame in parts.items()], ignore_index=True)

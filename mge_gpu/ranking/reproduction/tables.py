@@ -176,16 +176,16 @@ def bipartite_layers(raw: "pandas.DataFrame", file: str) -> tuple["pandas.DataFr
     _need(raw, [*ids, "pruning_algorithm", *LAYER_COLUMNS.values()], file)
     odd = raw["pruning_algorithm"].isna()
     layers = raw[ids].copy()
-    layers["method"] = raw["pruning_algorithm"]
+    layers["method"] = raw["pruning_algorithm"].astype(object)
     if odd.any():
         _need(raw, ["pruning"], file)
-        layers["method"] = layers["method"].fillna(raw["pruning"])
+        layers["method"] = layers["method"].fillna(raw["pruning"].astype(object))
     missing = []
     for name, column in LAYER_COLUMNS.items():
-        layers[name] = raw[column].astype("float64")
+        layers[name] = _floats(raw, column, file)
         other = PUBLISHED[name][0]
         if odd.any() and other in raw and other != column:
-            layers[name] = layers[name].fillna(raw[other])
+            layers[name] = layers[name].fillna(_floats(raw, other, file))
         if odd.any() and layers.loc[odd, name].isna().all():
             missing.append(name)
     if layers["method"].isna().any():
@@ -236,6 +236,7 @@ def ramanujan_layers(
         densities: `IDENTITY`, ``accuracy``, ``layer_id``, ``layer_sparsity`` of layers with known methods.
     """
     _need(raw, [*_JOIN, "layer_id", "layer_sparsity", *RAMANUJAN], RAMANUJAN_FILE)
+    raw = raw.assign(**{name: _floats(raw, name, RAMANUJAN_FILE) for name in RAMANUJAN})
     methods = densities.drop_duplicates([*_JOIN, "method"])[[*_JOIN, "method"]]
     shared = methods[methods.duplicated(list(_JOIN), keep=False)]
     unknown = raw[list(_JOIN)].drop_duplicates().merge(methods, on=list(_JOIN), how="left")["method"].isna()
@@ -317,6 +318,13 @@ def partners(networks: "pandas.DataFrame", layers: "pandas.DataFrame", file: str
             f"networks of {file} that are not in {FILE_NAME}", len(theirs - ours), len(theirs), "left out"
         ),
     ]
+
+
+def _floats(raw: "pandas.DataFrame", column: str, file: str) -> "pandas.Series":
+    try:
+        return raw[column].astype("float64")
+    except (TypeError, ValueError) as error:
+        raise RankingError(f"{file}: column {column} must hold numbers ({error})") from error
 
 
 def _need(raw: "pandas.DataFrame", columns: Sequence[str], file: str) -> None:
