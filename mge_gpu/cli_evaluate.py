@@ -85,10 +85,10 @@ def _lines(document: dict[str, Any]) -> list[str]:
     lines = [f"{learned}; tested on {document['test'] or 'what was left out: ' + document['left_out']}"]
     for fold in document["folds"]:
         scores = ", ".join(
-            f"{entry['settings']['leaves']} leaves {entry['score']:.3f}" for entry in fold["inner_scores"]
+            f"{_named(entry['settings'])} {entry['score']:.3f}" for entry in fold["inner_scores"]
         )
         lines.append(
-            f"  without {fold['left_out']}: {fold['settings']['leaves']} leaves chosen "
+            f"  without {fold['left_out']}: {_named(fold['settings'])} chosen "
             f"(inner scores: {scores or 'nothing to choose by'}), temperature {fold['temperature']:g}"
         )
     for title, part in {
@@ -100,6 +100,10 @@ def _lines(document: dict[str, Any]) -> list[str]:
         if part is not None:
             lines.append(f"{title:>12}: " + ", ".join(_score(part, name) for name in _NAMED))
     return lines
+
+
+def _named(settings: dict[str, Any]) -> str:
+    return f"{settings['leaves']} leaves of {'+'.join(settings['views'])}"
 
 
 _NAMED = {"kendall_tau": "tau", "rbo": "RBO", "top1": "top-1", "accuracy_lost": "points lost"}

@@ -3,11 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mge_gpu.errors import MGEError, RankingError
+from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.agreement import seed_ceiling, summary
 from mge_gpu.ranking.evaluate import evaluate, method_sets
 from mge_gpu.ranking.ranker import Ranker
@@ -56,11 +57,12 @@ def fit_and_evaluate(table: str | Path, *, seed: int = 0) -> Ranker:
         "evaluation": scores,
         "ceiling": ceiling,
         "folds": folds,
-        "settings": asdict(choice.settings),
         "notes": list(NOTES),
     }
     whole = fits.ranker(choice.settings, ())
-    return replace(whole, temperature=choice.temperature, provenance={**whole.provenance, **facts})
+    return replace(
+        whole, temperature=choice.temperature, provenance=json_ready({**whole.provenance, **facts})
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Pairs of candidates: what is known of them, how often one beat the other, and what follows for an order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +11,29 @@ from mge_gpu.ranking.table import SETTING
 if TYPE_CHECKING:
     import pandas
 
-FEATURE_NAMES = (*FEATURES, "dynamic", *CONTEXT)
-"""What a pair is described by: differences of features, then the context that both share."""
+_DIFFERENCES = (*FEATURES, "dynamic")
+_DISPLACED = ("sinks", "sources", "removable_out", "removable_in", "alive", "useful_edges")
+
+FEATURE_NAMES = (
+    *_DIFFERENCES,
+    *CONTEXT,
+    *(f"first_{name}" for name in FEATURES),
+    *(f"second_{name}" for name in FEATURES),
+)
+"""What a pair is described by: the differences of the two's features, the context that they share, and how
+far each of them stands from the median of the group."""
+
+VIEWS: Mapping[str, tuple[str, ...]] = {
+    "differences": (*_DIFFERENCES, *CONTEXT),
+    "places": FEATURE_NAMES,
+    "robust": (*(name for name in _DIFFERENCES if name not in _DISPLACED), *CONTEXT),
+}
+"""The parts of `FEATURE_NAMES` that boosters learn from: one booster a view, and their mean is taken.
+
+``robust`` does without sinks and sources, which the published table counts wrongly behind strided
+convolutions. Boosters of different views err differently, and their mean orders better than any of them, see
+docs/ranker.md.
+"""
 
 CERTAIN = 0.75
 """Two candidates can be told apart where one beats the other with at least this chance."""
@@ -43,11 +64,19 @@ def group_pairs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def pair_features(
     rows: "pandas.DataFrame", group: Sequence[str], first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:  # (pairs, features), float64
-    """The features of pairs of rows, in the order of `FEATURE_NAMES`: differences, first less second."""
+    """The features of pairs of rows, in the order of `FEATURE_NAMES`; differences are first less second."""
+    codes = group_codes(rows, group)
     features = topology_features(rows)
-    context = group_context(rows, features, group_codes(rows, group)).to_numpy()
+    context = group_context(rows, features, codes).to_numpy()
     values = features.to_numpy()
-    return np.hstack([values[first] - values[second], context[first]])
+    own = features[list(FEATURES)]
+    places = (own - own.groupby(codes).transform("median")).to_numpy()
+    return np.hstack([values[first] - values[second], context[first], places[first], places[second]])
+
+
+def columns_of(view: str) -> list[int]:
+    """The columns of `pair_features` that a view has."""
+    return [FEATURE_NAMES.index(name) for name in VIEWS[view]]
 
 
 def win_shares(

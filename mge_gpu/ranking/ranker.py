@@ -19,13 +19,13 @@ from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.features import GROUP, METRICS, group_codes, topology_features
 from mge_gpu.ranking.model_text import check_model_text
-from mge_gpu.ranking.pairs import FEATURE_NAMES, group_pairs, mean_chances, pair_features
+from mge_gpu.ranking.pairs import VIEWS, columns_of, group_pairs, mean_chances, pair_features
 from mge_gpu.ranking.table import PAI_METHODS
 from mge_gpu.ranking.training import (
     DEFAULTS,
     PARAMETERS,
     Settings,
-    fit_model_texts,
+    fit_trees,
     known_values,
     mean_ranks,
     mean_shares,
@@ -45,7 +45,7 @@ class Ranker:
     """Says how likely one candidate is to train to a better accuracy than another, from their topometrics.
 
     Attributes:
-        model_texts: trees in LightGBM's text format, one text for each booster.
+        trees: view (see `mge_gpu.ranking.pairs.VIEWS`) -> trees in LightGBM's text format.
         temperature: what the log-odds that the trees give are multiplied by, so that chances are calibrated
             on architectures that the trees have not seen; 1 leaves them as they are.
         fallback: the largest weight of the baseline, see `chances`.
@@ -57,7 +57,7 @@ class Ranker:
         provenance: what the trees were fitted on and how; JSON types only.
     """
 
-    model_texts: tuple[str, ...] = field(repr=False)
+    trees: Mapping[str, str] = field(repr=False)
     temperature: float
     fallback: float
     least_degree: float
@@ -108,7 +108,7 @@ class Ranker:
         }
         features = topology_features(rows)
         return cls(
-            model_texts=fit_model_texts(rows, settings, seed),
+            trees=fit_trees(rows, settings, seed),
             temperature=temperature,
             fallback=settings.fallback,
             least_degree=float(features["degree"].groupby(group_codes(rows, GROUP)).median().min()),
@@ -142,7 +142,10 @@ class Ranker:
         features = pair_features(rows, group, first, second)
         if not len(first):
             return first, second, np.empty(0)
-        each = [booster.predict(features, num_threads=1) for booster in self._boosters]
+        each = [
+            booster.predict(features[:, columns_of(view)], num_threads=1)
+            for view, booster in self._boosters.items()
+        ]
         chance = np.mean(each, axis=0)
         reverse = np.empty(len(first), "int64")
         reverse[np.lexsort((second, first))] = np.lexsort((first, second))
@@ -169,13 +172,15 @@ class Ranker:
         document = {
             "format": FORMAT,
             "provenance": self.provenance,
-            "features": FEATURE_NAMES,
             "temperature": self.temperature,
             "fallback": self.fallback,
             "least_degree": self.least_degree,
             "mean_shares": self.mean_shares,
             "mean_ranks": self.mean_ranks,
-            "models": [text.splitlines() for text in self.model_texts],
+            "models": [
+                {"view": view, "features": VIEWS[view], "trees": text.splitlines()}
+                for view, text in self.trees.items()
+            ],
         }
         try:
             Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -207,9 +212,9 @@ class Ranker:
             ) from error
 
     @cached_property
-    def _boosters(self) -> list[Any]:
+    def _boosters(self) -> dict[str, Any]:
         lightgbm = require("lightgbm", "rank", "ranking pruning methods")
-        return [lightgbm.Booster(model_str=text) for text in self.model_texts]
+        return {view: lightgbm.Booster(model_str=text) for view, text in self.trees.items()}
 
 
 def restricted(table: "pandas.DataFrame", methods: Sequence[str] | None) -> "pandas.DataFrame":
@@ -235,15 +240,11 @@ def versions() -> dict[str, str]:
 def _from_document(document: Any) -> Ranker:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise RankingError(f"expected a JSON object with format {FORMAT!r}")
-    if document.get("features") != list(FEATURE_NAMES):
-        raise RankingError(f"'features' must be {', '.join(FEATURE_NAMES)}")
-    texts, provenance = document.get("models"), document.get("provenance")
-    if not isinstance(texts, list) or not texts or not all(_is_text(lines) for lines in texts):
-        raise RankingError("'models' must be a list of lists of lines")
+    provenance = document.get("provenance")
     if not isinstance(provenance, dict):
         raise RankingError("'provenance' must be an object")
-    ranker = Ranker(
-        model_texts=tuple("\n".join(lines) + "\n" for lines in texts),
+    return Ranker(
+        trees=_trees(document.get("models")),
         temperature=_number(document, "temperature", 0, math.inf),
         fallback=_number(document, "fallback", 0, 1),
         least_degree=_number(document, "least_degree", -math.inf, math.inf),
@@ -251,13 +252,23 @@ def _from_document(document: Any) -> Ranker:
         mean_ranks=_by_method(document, "mean_ranks", 1, math.inf),
         provenance=provenance,
     )
-    for text in ranker.model_texts:
-        check_model_text(text, FEATURE_NAMES)
-    return ranker
 
 
-def _is_text(lines: Any) -> bool:
-    return isinstance(lines, list) and bool(lines) and all(isinstance(line, str) for line in lines)
+def _trees(models: Any) -> dict[str, str]:
+    if not isinstance(models, list) or not models or not all(isinstance(model, dict) for model in models):
+        raise RankingError("'models' must be a list of objects")
+    found: dict[str, str] = {}
+    for model in models:
+        view, lines = model.get("view"), model.get("trees")
+        if not isinstance(view, str) or view not in VIEWS or view in found:
+            raise RankingError(f"'view' must be each of {', '.join(VIEWS)} at most once; got {view!r}")
+        if model.get("features") != list(VIEWS[view]):
+            raise RankingError(f"the features of {view!r} must be {', '.join(VIEWS[view])}")
+        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+            raise RankingError("'trees' must be a list of strings")
+        found[view] = "\n".join(lines) + "\n"
+        check_model_text(found[view], VIEWS[view])
+    return found
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:

@@ -10,7 +10,7 @@ from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.ranking.features import GROUP, group_codes
 from mge_gpu.ranking.model_text import compact
-from mge_gpu.ranking.pairs import FEATURE_NAMES, group_pairs, pair_features, win_shares
+from mge_gpu.ranking.pairs import VIEWS, columns_of, group_pairs, pair_features, win_shares
 from mge_gpu.ranking.table import SETTING
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Settings:
         leaves: the largest number of leaves of a tree.
         rounds: trees in a booster.
         leaf_pairs: the smallest number of pairs in a leaf.
-        bags: boosters, differently seeded, whose chances are averaged.
+        views: names of `mge_gpu.ranking.pairs.VIEWS`, a booster for each; their chances are averaged.
         fallback: how much of the baseline to mix in where candidates are far sparser than any that were
             learned from, in [0, 1]; see `Ranker.chances`.
     """
@@ -48,7 +48,7 @@ class Settings:
     leaves: int = 63
     rounds: int = 200
     leaf_pairs: int = 30
-    bags: int = 2
+    views: tuple[str, ...] = tuple(VIEWS)
     fallback: float = 0.5
 
 
@@ -56,17 +56,17 @@ DEFAULTS = Settings()
 """The settings of the shipped ranker, chosen by leaving one architecture out of the published table."""
 
 
-def fit_model_texts(table: "pandas.DataFrame", settings: Settings, seed: int) -> tuple[str, ...]:
-    """Fit gradient-boosted trees from `pair_features` to `win_shares`, in LightGBM's text format.
+def fit_trees(table: "pandas.DataFrame", settings: Settings, seed: int) -> dict[str, str]:
+    """Fit gradient-boosted trees from `pair_features` to `win_shares`: view -> LightGBM's text format.
 
     The loss is the cross-entropy between the predicted chance and the share of wins. Each pair is learned in
     both orders. Nothing names a method, and no level belongs to one network, so that the trees hold for other
-    networks and other methods, and do not depend on which candidates stand beside a pair.
+    networks and other methods.
 
     Args:
         table: as `load_table` gives it.
         settings: see `Settings`.
-        seed: for LightGBM's bagging; the boosters take this one and the next ones.
+        seed: for LightGBM's bagging.
 
     Raises:
         RankingError: there is nothing to learn: no group with two methods of different accuracy.
@@ -86,12 +86,12 @@ def fit_model_texts(table: "pandas.DataFrame", settings: Settings, seed: int) ->
         # A small table gets smaller leaves, or LightGBM would not split at all.
         "min_data_in_leaf": max(1, min(settings.leaf_pairs, len(first) // 50)),
     }
-    texts = []
-    for bag in range(settings.bags):
-        data = lightgbm.Dataset(features, target, feature_name=list(FEATURE_NAMES))
-        booster = lightgbm.train({**parameters, "seed": seed + bag}, data, settings.rounds)
-        texts.append(compact(str(booster.model_to_string())))
-    return tuple(texts)
+    texts = {}
+    for view in settings.views:
+        data = lightgbm.Dataset(features[:, columns_of(view)], target, feature_name=list(VIEWS[view]))
+        booster = lightgbm.train({**parameters, "seed": seed}, data, settings.rounds)
+        texts[view] = compact(str(booster.model_to_string()))
+    return texts
 
 
 def mean_ranks(table: "pandas.DataFrame") -> dict[str, dict[str, float]]:

@@ -1,13 +1,14 @@
 """Choosing settings by leaving one architecture out, and calibrating the chances on what was left out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.agreement import compare
 from mge_gpu.ranking.features import GROUP
 from mge_gpu.ranking.pairs import win_shares
@@ -18,7 +19,11 @@ from mge_gpu.ranking.training import Settings
 if TYPE_CHECKING:
     import pandas
 
-GRID = tuple(Settings(leaves=leaves) for leaves in (15, 31, 63))
+GRID = tuple(
+    Settings(leaves=leaves, views=views)
+    for leaves in (31, 63)
+    for views in (("differences",), ("differences", "places", "robust"))
+)
 """The settings that are chosen from."""
 
 TEMPERATURES = tuple(np.geomspace(0.2, 3, 28).tolist())
@@ -46,12 +51,17 @@ class Fits:
 
     def ranker(self, settings: Settings, without: Sequence[Any]) -> Ranker:
         """The ranker fitted to the rows without these values of the column."""
-        trees = replace(settings, fallback=0.0)  # plays no part in the fit
-        key = (trees, frozenset(without))
-        if key not in self._known:
-            rows = self.table[~self.table[self.column].isin(without)]
-            self._known[key] = Ranker.fit(rows, seed=self.seed, settings=trees)
-        return replace(self._known[key], fallback=settings.fallback)
+        parts = []
+        for view in settings.views:
+            one = replace(settings, views=(view,), fallback=0.0)  # which plays no part in the fit
+            key = (one, frozenset(without))
+            if key not in self._known:
+                rows = self.table[~self.table[self.column].isin(without)]
+                self._known[key] = Ranker.fit(rows, seed=self.seed, settings=one)
+            parts.append(self._known[key])
+        trees = {view: text for part in parts for view, text in part.trees.items()}
+        facts = {**parts[0].provenance, "settings": json_ready(asdict(settings))}
+        return replace(parts[0], trees=trees, fallback=settings.fallback, provenance=facts)
 
     def subsets(self) -> Iterator[tuple[Any, ...]]:
         """Every choice of values to leave out that leaves out one and leaves one in."""

@@ -12,7 +12,7 @@ from mge_gpu.ranking.table import load_table
 from mge_gpu.ranking.training import Settings
 
 METHODS = ("erk", "grasp", "rigl", "snip", "synflow", "uniform")
-QUICK = Settings(leaves=7, rounds=40, bags=1)
+QUICK = Settings(leaves=7, rounds=40, views=("differences",))
 """Settings for tests that need a fit and not a good one."""
 
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mge_gpu.ranking.features import GROUP, group_codes
+from mge_gpu.ranking.features import CONTEXT, GROUP, group_codes
 from mge_gpu.ranking.pairs import (
     FEATURE_NAMES,
+    VIEWS,
     best_chances,
+    columns_of,
     group_pairs,
     mean_chances,
     pair_features,
@@ -33,9 +35,28 @@ def test_swapping_a_pair_turns_the_signs_of_its_differences_and_leaves_its_conte
     first, second = group_pairs(group_codes(table, GROUP))
     one = pair_features(table, GROUP, first, second)
     two = pair_features(table, GROUP, second, first)
-    differences = len(FEATURE_NAMES) - 3
-    np.testing.assert_array_equal(one[:, :differences], -two[:, :differences])
-    np.testing.assert_array_equal(one[:, differences:], two[:, differences:])
+    for number, name in enumerate(FEATURE_NAMES):
+        if name in CONTEXT:
+            np.testing.assert_array_equal(one[:, number], two[:, number])
+        elif name.startswith("first_"):
+            other = FEATURE_NAMES.index(name.replace("first_", "second_"))
+            np.testing.assert_array_equal(one[:, number], two[:, other])
+        elif not name.startswith("second_"):
+            np.testing.assert_array_equal(one[:, number], -two[:, number])
+
+
+def test_places_are_distances_from_the_median_of_the_group(table: pd.DataFrame) -> None:
+    group = table[(table["model"] == "a") & (table["sparsity"] == 0.9) & (table["seed"] == 0)]
+    first, second = group_pairs(np.zeros(len(group), int))
+    found = pair_features(group, (), first, second)[:, FEATURE_NAMES.index("second_core")]
+    core = np.log(group["k_core"] * group["edges"]).to_numpy()
+    np.testing.assert_allclose(found, core[second] - np.median(core))
+
+
+def test_views_are_parts_of_the_features() -> None:
+    for view, names in VIEWS.items():
+        assert [FEATURE_NAMES[column] for column in columns_of(view)] == list(names)
+    assert not {"sinks", "sources", "alive", "removable_in"} & set(VIEWS["robust"])
 
 
 def test_shares_of_wins_by_hand() -> None:

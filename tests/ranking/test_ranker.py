@@ -1,7 +1,7 @@
 """Fitting, saving and loading a ranker; what a damaged or hostile file does."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking._rank import shipped_ranker
 from mge_gpu.ranking.features import GROUP
-from mge_gpu.ranking.pairs import win_shares
+from mge_gpu.ranking.pairs import VIEWS, win_shares
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.table import PAI_METHODS, load_table, table_sha256
-from mge_gpu.ranking.training import Settings, known_value, mean_ranks, mean_shares
+from mge_gpu.ranking.training import DEFAULTS, known_value, mean_ranks, mean_shares
 from tests.ranking.conftest import QUICK
 
 
@@ -25,10 +26,11 @@ def ranker(table: pd.DataFrame) -> Ranker:
 
 
 def test_the_same_table_and_seed_give_the_same_trees(table: pd.DataFrame, ranker: Ranker) -> None:
-    assert Ranker.fit(table, settings=QUICK).model_texts == ranker.model_texts
-    assert Ranker.fit(table, seed=1, settings=QUICK).model_texts != ranker.model_texts
-    bags = Ranker.fit(table, settings=replace(QUICK, bags=2)).model_texts
-    assert bags[0] == ranker.model_texts[0] != bags[1]
+    assert Ranker.fit(table, settings=QUICK).trees == ranker.trees
+    assert Ranker.fit(table, seed=1, settings=QUICK).trees != ranker.trees
+    views = Ranker.fit(table, settings=replace(QUICK, views=tuple(VIEWS))).trees
+    assert list(views) == list(VIEWS)
+    assert views["differences"] == ranker.trees["differences"]
 
 
 def test_it_learns_what_is_there(table: pd.DataFrame, ranker: Ranker) -> None:
@@ -140,13 +142,15 @@ def _set(key: str, value: object) -> Any:
     [
         _deleted("format"),
         _deleted("models"),
-        _deleted("features"),
         _deleted("temperature"),
         _deleted("mean_shares"),
         _deleted("mean_ranks"),
         _deleted("provenance"),
         _set("format", "mge_gpu ranker 1"),
-        _set("features", ["degree", "os.system"]),
+        lambda document: document["models"][0].update(features=["degree", "os.system"]),
+        lambda document: document["models"][0].update(view="os.system"),
+        lambda document: document["models"][0].update(view="robust"),  # known, but not that of the trees
+        lambda document: document["models"].append(document["models"][0]),
         _set("temperature", -1),
         _set("temperature", float("nan")),
         _set("fallback", 1.5),
@@ -159,11 +163,14 @@ def _set(key: str, value: object) -> Any:
         _set("mean_ranks", {"erk": {"often": 1.5}}),
         _set("provenance", "trust me"),
         _set("models", "tree"),
-        _set("models", [[]]),
-        _set("models", [[1, 2]]),
-        _set("models", [["tree", "version=v4"]]),
-        lambda document: document["models"][0].remove(
-            next(x for x in document["models"][0] if "left_child" in x)
+        _set("models", []),
+        _set("models", ["tree"]),
+        lambda document: document["models"][0].update(trees="tree"),
+        lambda document: document["models"][0].update(trees=[]),
+        lambda document: document["models"][0].update(trees=[1, 2]),
+        lambda document: document["models"][0].update(trees=["tree", "version=v4"]),
+        lambda document: document["models"][0]["trees"].remove(
+            next(line for line in document["models"][0]["trees"] if "left_child" in line)
         ),
     ],
 )
@@ -224,16 +231,14 @@ def test_the_shipped_ranker_knows_where_it_comes_from() -> None:
 
 def test_the_shipped_file_is_small() -> None:
     path = Path(__file__).parents[2] / "mge_gpu" / "ranking" / "data" / "ranker.json"
-    assert path.stat().st_size < 1_500_000
+    assert path.stat().st_size < 2_000_000
 
 
 def test_the_shipped_trees_are_those_that_the_table_gives(published: Path) -> None:
     shipped = shipped_ranker()
     assert shipped.provenance["table_sha256"] == table_sha256(published)
     table = load_table(published)
-    settings = Settings(**shipped.provenance["settings"])
-    again = Ranker.fit(
-        table, seed=shipped.provenance["seed"], settings=settings, temperature=shipped.temperature
-    )
+    assert shipped.provenance["settings"] == json_ready(asdict(DEFAULTS))
+    again = Ranker.fit(table, seed=shipped.provenance["seed"], temperature=shipped.temperature)
     assert again.mean_ranks == shipped.mean_ranks
     np.testing.assert_allclose(again.predict(table, GROUP), shipped.predict(table, GROUP), atol=0.02)
