@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mge_gpu.graph.files import load
     from mge_gpu.graph.multipartite import MultipartiteGraph
     from mge_gpu.masks import apply_masks
+    from mge_gpu.metrics.layers import layer_topometrics
+    from mge_gpu.metrics.ramanujan import ramanujan
     from mge_gpu.metrics.report import Report
     from mge_gpu.metrics.topometrics import topometrics
     from mge_gpu.pruning import prune
@@ -36,8 +38,10 @@ _HOME = {
     "SparseTrainer": "mge_gpu.dynamic",
     "apply_masks": "mge_gpu.masks",
     "encode": "mge_gpu.graph",
+    "layer_topometrics": "mge_gpu.metrics",
     "load": "mge_gpu.graph",
     "prune": "mge_gpu.pruning",
+    "ramanujan": "mge_gpu.metrics",
     "rank": "mge_gpu.ranking",
     "register_handler": "mge_gpu.tracing",
     "study": "mge_gpu.training",
@@ -53,9 +57,11 @@ __all__ = [
     "SparseTrainer",
     "apply_masks",
     "encode",
+    "layer_topometrics",
     "load",
     "models",
     "prune",
+    "ramanujan",
     "rank",
     "register_handler",
     "study",

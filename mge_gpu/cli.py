@@ -1,4 +1,5 @@
-"""The command line: `mge-gpu analyze | rank | prune | study | bench | plot | doctor`.
+"""The command line: `mge-gpu analyze | ramanujan | rank | prune | study | evaluate |
+reproduce | bench | plot | doctor`.
 
 Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
 """
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 import mge_gpu
-from mge_gpu import cli_bench, cli_evaluate, cli_inputs, cli_outputs, cli_reproduce, cli_study
+from mge_gpu import cli_bench, cli_evaluate, cli_inputs, cli_layers, cli_outputs, cli_reproduce, cli_study
 from mge_gpu.cli_options import (
     DataOption,
     DeviceOption,
@@ -148,6 +149,9 @@ def analyze(
         resources.print()
     if report.interrupted:
         raise Interrupted(f"without {', '.join(report.interrupted)}")
+
+
+app.command()(cli_layers.ramanujan)
 
 
 @app.command()

@@ -9,6 +9,7 @@ every nonzero of every layer is one weight.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from graphlib import TopologicalSorter
 from math import prod
 
 import numpy as np
@@ -74,15 +75,7 @@ class Flow:
         before: dict[int, set[int]] = {p: set() for p in range(len(self.sets))}
         for link in (*self.links, *self.edges):
             before[link.target].add(link.source)
-        done: dict[int, None] = {}
-        for root in before:
-            stack = [root]
-            while stack:
-                if missing := [q for q in before[stack[-1]] if q not in done]:
-                    stack.extend(missing)
-                else:
-                    done[stack.pop()] = None
-        return list(done)
+        return list(TopologicalSorter(before).static_order())
 
 
 def pair_adjacency(link: Link, sets: Sequence[Partition]) -> Adjacency:
@@ -119,9 +112,8 @@ def read_again(program: Program, groups: Sequence[Group]) -> list[int]:
     again = {k for k, parts in _by_layer(groups).items() if sums_up(parts)}
     again |= {m.layer for g in groups if len(g.members) > 1 for m in g.members}
     for k, layer in enumerate(program.layers):
-        if shared & {n for n, _ in layer.parameters} or pairs & {
-            (u.source, layer.target) for u in layer.uses
-        }:
+        beside_skip = pairs & {(u.source, layer.target) for u in layer.uses}
+        if beside_skip or shared & _names(layer):
             again.add(k)
     return sorted(k for k in again if program.layers[k].weight_name)
 
@@ -131,10 +123,13 @@ def _shared(program: Program) -> set[str]:
     seen: set[str] = set()
     twice: set[str] = set()
     for layer in program.layers:
-        names = {name for name, _ in layer.parameters}
-        twice |= seen & names
-        seen |= names
+        twice |= seen & _names(layer)
+        seen |= _names(layer)
     return twice
+
+
+def _names(layer: Layer) -> set[str]:
+    return {name for name, _ in layer.parameters}
 
 
 def build_flow(
@@ -152,54 +147,48 @@ def build_flow(
         placed: makes the graph's block of a group, by its number.
         read: reads a layer's weight, by its index; called for those of `read_again` alone, or for all with
             ``entries``.
-        entries: say of every nonzero which weight it is.
+        entries: say of every nonzero which weight it is, and leave out the flow's ``edges``.
     """
     by_layer = _by_layer(groups)
     summing = {k for k, parts in by_layer.items() if program.layers[k].weight_name and sums_up(parts)}
-    known = set() if entries else _shared(program)
+    shared = _shared(program)
     links: list[Link] = []
 
-    def weighted(part: Contribution, index: int, layers: Sequence[Layer], sets: Sequence[Partition]) -> Link:
-        group = Group(part.source, part.target, [part], part.positions)
-        layer, weight = program.layers[index], partial(read, index)
+    def link(
+        part: Contribution, index: int | None, layers: Sequence[Layer], sets: Sequence[Partition]
+    ) -> Link:
+        """Of a contribution of ``layers[part.layer]``, with the weight of the program's layer ``index``."""
         ids = None
-        if entries or known & {name for name, _ in layer.parameters}:
-            ids = entry_ids(program, layer, part, weight_matrix(part, layers[part.layer], weight()))
-        return Link(
-            part.source, part.target, partial(_built, group, sets, layers, lambda _: weight()), True, ids
-        )
+        if index is not None and (entries or shared & _names(program.layers[index])):
+            matrix = weight_matrix(part, layers[part.layer], read(index))
+            ids = entry_ids(program, program.layers[index], part, matrix)
+
+        def weight(_: int) -> torch.Tensor | None:
+            return None if index is None else read(index)
+
+        group = Group(part.source, part.target, [part], part.positions)
+        make = partial(_built, group, sets, layers, weight)
+        return Link(part.source, part.target, make, index is not None, ids)
 
     for number, group in enumerate(groups):
         for part in group.members:
-            layer = program.layers[part.layer]
-            if not layer.weight_name or part.layer in summing:
+            if part.layer in summing or not program.layers[part.layer].weight_name:
                 continue
-            if len(group.members) > 1 or entries or known & {name for name, _ in layer.parameters}:
-                link = weighted(part, part.layer, program.layers, program.partitions)
-                alone = len(group.members) == 1
-                make = partial(_block_of, placed, number) if alone else link.make
-                links.append(replace(link, make=make, number=number if alone else None))
-            else:
-                make = partial(_block_of, placed, number)
-                links.append(Link(part.source, part.target, make, number=number))
-
+            found = link(part, part.layer, program.layers, program.partitions)
+            if len(group.members) == 1:
+                found = replace(found, make=partial(_block_of, placed, number), number=number)
+            links.append(found)
     sets, made, index_of, parts = _inputs_apart(program, summing)
-    for part in parts:
-        if (index := index_of[part.layer]) is not None:
-            links.append(weighted(part, index, made, sets))
-        else:
-            group = Group(part.source, part.target, [part], part.positions)
-            links.append(
-                Link(part.source, part.target, partial(_built, group, sets, made, lambda _: None), False)
-            )
+    links += [link(part, index_of[part.layer], made, sets) for part in parts]
+    prunable = {*program.parameter_shapes, *(layer.weight_name for layer in program.layers)}
     return Flow(
         sets,
         len(program.partitions),
         tuple(links),
-        tuple(_edges(program, groups, placed, read)),
+        () if entries else tuple(_edges(program, groups, placed, read)),
         {p: input_nodes(program, p) for p in program.input_partitions},
         {p: _returned(program, p) for p in program.output_partitions},
-        sum(prod(shape) for shape in program.weight_shapes().values()),
+        sum(prod(shape) for name, shape in program.weight_shapes().items() if name in prunable),
     )
 
 
@@ -270,9 +259,11 @@ def _edges(
 
 def entry_ids(program: Program, layer: Layer, part: Contribution, matrix: np.ndarray) -> np.ndarray:
     """(nonzeros,) int64: which weight of the network each nonzero of a contribution is."""
-    ids = layer.matrix(weight_ids(program, layer)).numpy()
     found = np.flatnonzero(matrix)
-    ids = ids.ravel()[found]
+    if is_parameter(layer) and not layer.transposed:  # the next line, without an id for each zero
+        ids = found + first_ids(program)[layer.weight_name]
+    else:
+        ids = layer.matrix(weight_ids(program, layer)).numpy().ravel()[found]
     there = np.diff(part.channels.ptr) > 0
     if there.all() and (part.key >= 0).all():
         return ids
@@ -281,11 +272,26 @@ def entry_ids(program: Program, layer: Layer, part: Contribution, matrix: np.nda
     return ids[there[channel] & (part.key[t, 0] >= 0)]
 
 
+def is_parameter(layer: Layer) -> bool:
+    """Whether a layer's weight is a parameter as it is."""
+    return not isinstance(layer.weight, WeightReader) or not layer.weight.masked
+
+
+def first_ids(program: Program) -> dict[str, int]:
+    """The number of the first weight of each parameter, counted over `Program.weight_shapes`."""
+    if "first_ids" not in program.cache:
+        sizes = {name: prod(shape) for name, shape in program.weight_shapes().items()}
+        ends = np.cumsum([0, *sizes.values()]).tolist()
+        program.cache["first_ids"] = dict(zip(sizes, ends, strict=False))
+    known: dict[str, int] = program.cache["first_ids"]
+    return known
+
+
 def weight_ids(program: Program, layer: Layer) -> torch.Tensor:
     """Which weight of the network each entry of a layer's weight is, int64, of the weight's shape.
 
-    Weights are numbered in the order of `Program.weight_shapes`; -1 is a zero that is none of them. Entries
-    that are computed from several weights (a standardised kernel) go by the ones at their own places.
+    -1 is a zero that is no weight. Entries that are computed from several weights (a standardised kernel) go
+    by the ones at their own places.
     """
     own = parameter_ids(program, layer)
     places = layer.weight.places() if isinstance(layer.weight, WeightReader) else None
@@ -296,9 +302,8 @@ def weight_ids(program: Program, layer: Layer) -> torch.Tensor:
 
 def parameter_ids(program: Program, layer: Layer) -> torch.Tensor:
     """The numbers of all weights that a layer's weight is made of, parameter by parameter; int64."""
-    sizes = {name: prod(shape) for name, shape in program.weight_shapes().items()}
-    first = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
-    return torch.cat([torch.arange(first[n], first[n] + sizes[n]) for n, _ in layer.parameters])
+    first = first_ids(program)
+    return torch.cat([torch.arange(first[n], first[n] + prod(shape)) for n, shape in layer.parameters])
 
 
 def input_nodes(program: Program, partition: int) -> np.ndarray:

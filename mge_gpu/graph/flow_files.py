@@ -26,8 +26,8 @@ def pack_block(name: str, block: Block, arrays: Arrays) -> dict[str, Any]:
 
 def unpack_block(name: str, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Block:
     """The block that `pack_block` put under ``name``; KeyError or TypeError where a part of it is missing."""
-    found = {f: arrays[f"{name}.{f}"] for f in Block._fields if f not in numbers}
-    return Block(**{f: v for f, v in numbers.items() if f in Block._fields}, **found)
+    found: dict[str, Any] = {f: numbers[f] if f in numbers else arrays[f"{name}.{f}"] for f in Block._fields}
+    return Block(**found)
 
 
 def unpack_partition(head: Mapping[str, Any]) -> Partition:
@@ -69,24 +69,34 @@ def unpack_flow(
 ) -> Flow:
     """The flow that `pack_flow` wrote. Raises ValueError (or KeyError, TypeError) where it is not sound."""
     sets = (*partitions, *map(unpack_partition, head["inner"]))
-    if not sound_partitions(sets, [*head["inputs"], *head["outputs"]]) or not isinstance(
-        head["weights"], int
-    ):
+    weights = head["weights"]
+    if not sound_partitions(sets, [*head["inputs"], *head["outputs"]]) or not isinstance(weights, int):
         raise ValueError("its node sets contradict each other")
-    links, edges = (
-        tuple(
-            _unpack_link(f"{name}.{k}", about, arrays, sets, placed, head["weights"])
-            for k, about in enumerate(those)
-        )
-        for name, those in (("link", head["links"]), ("edge", head["edges"]))
+
+    def links(name: str, those: Sequence[Mapping[str, Any]]) -> tuple[Link, ...]:
+        each = enumerate(those)
+        return tuple(_unpack_link(f"{name}.{k}", x, arrays, sets, placed, weights) for k, x in each)
+
+    def masks(side: str) -> dict[int, np.ndarray]:
+        return {p: _unpack_mask(arrays[f"{side}.{p}"], sets[p].size) for p in head[side]}
+
+    flow = Flow(
+        sets,
+        len(partitions),
+        links("link", head["links"]),
+        links("edge", head["edges"]),
+        masks("inputs"),
+        masks("outputs"),
+        weights,
     )
-    ends: list[dict[int, np.ndarray]] = []
-    for side in ("inputs", "outputs"):
-        masks = {
-            p: np.unpackbits(arrays[f"{side}.{p}"], count=sets[p].size).astype(np.bool_) for p in head[side]
-        }
-        ends.append(masks)
-    return Flow(sets, len(partitions), links, edges, *ends, head["weights"])
+    flow.order()  # raises ValueError where links go round in a circle
+    return flow
+
+
+def _unpack_mask(bits: np.ndarray, size: int) -> np.ndarray:
+    if bits.shape != (-(-size // 8),):
+        raise ValueError("its masks have another size than its node sets")
+    return np.unpackbits(bits, count=size).astype(np.bool_)
 
 
 def _unpack_link(

@@ -8,11 +8,10 @@ import torch
 from mge_gpu.backends import get_backend
 from mge_gpu.graph.blocks import Placed, build_block
 from mge_gpu.graph.encode import groups_of
-from mge_gpu.graph.flow import build_flow, parameter_ids, weight_ids
+from mge_gpu.graph.flow import build_flow, is_parameter, parameter_ids, weight_ids
 from mge_gpu.masks import check_masks
 from mge_gpu.metrics import sweeps
 from mge_gpu.tracing import Layer, Program
-from mge_gpu.tracing.weights import WeightReader
 
 
 def effective_masks(
@@ -33,7 +32,7 @@ def effective_masks(
         device: where marks are passed on.
 
     Returns:
-        Name -> bool CPU tensor of the weight's shape, for every prunable weight.
+        Name -> bool CPU tensor of the weight's shape, for every prunable weight and every name in ``masks``.
 
     Raises:
         MaskError: as `mge_gpu.encode`.
@@ -50,10 +49,13 @@ def effective_masks(
     """
     shapes = program.weight_shapes()
     checked = check_masks(masks, shapes)
-    whole = {name: checked.get(name, torch.ones(shape, dtype=torch.bool)) for name, shape in shapes.items()}
+    whole = {
+        name: checked[name] if name in checked else torch.ones(shape, dtype=torch.bool)
+        for name, shape in shapes.items()
+    }
     kept = torch.cat([torch.zeros(0, dtype=torch.bool), *(mask.flatten() for mask in whole.values())])
     found = torch.zeros_like(kept)
-    read = partial(_kept_weight, program, kept)
+    read = partial(_kept_weight, program, whole, kept)
     groups = groups_of(program)
 
     @cache
@@ -74,23 +76,28 @@ def effective_masks(
     return {
         name: part.reshape(mask.shape).clone()
         for (name, mask), part in zip(whole.items(), parts, strict=True)
+        if name in program.parameter_shapes or name in checked
     }
 
 
 def _computed(layer: Layer) -> bool:
     """Whether a layer's weights are more than parameters moved about."""
-    return isinstance(layer.weight, WeightReader) and layer.weight.places() is None
+    return not is_parameter(layer) and layer.weight.places() is None  # type: ignore[union-attr]
 
 
-def _kept_weight(program: Program, kept: torch.Tensor, index: int) -> torch.Tensor | None:
-    """A layer's mask as its weight: 1 where the weight is kept."""
+def _kept_weight(
+    program: Program, masks: Mapping[str, torch.Tensor], kept: torch.Tensor, index: int
+) -> torch.Tensor | None:
+    """A layer's mask in place of its weight; ``kept`` is all masks, one after the other."""
     layer = program.layers[index]
     if not layer.weight_name:
         return None
+    if is_parameter(layer):
+        return masks[layer.weight_name]
     if _computed(layer):
         return torch.ones(layer.weight_shape)
     ids = weight_ids(program, layer)
-    return (kept[ids] & (ids >= 0)).float()
+    return kept[ids] & (ids >= 0)
 
 
 def _spread_over_computed(program: Program, found: torch.Tensor) -> None:

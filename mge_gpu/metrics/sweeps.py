@@ -94,13 +94,9 @@ def effective(flow: Flow, backend: Backend, marks: Reached) -> Iterator[tuple[Li
     for link in flow.links:
         if link.weighted:
             before, behind = marks.before[link.source], marks.behind[link.target]
-            block, size = link.local(flow.sets)[0], len(before)
-            if not (before.any() and behind.any()):
-                yield link, np.zeros(len(block.tap), np.bool_)
-                continue
+            block = link.local(flow.sets)[0]
             near = np.concatenate([before, np.zeros_like(behind)])
             far = np.concatenate([np.zeros_like(before), behind])
-            assert len(near) == size + len(behind)
             yield link, backend.host(backend.between(block, near, far))
 
 

@@ -27,7 +27,9 @@ from mge_gpu.pruning.force import force
 from mge_gpu.pruning.grasp import grasp
 from mge_gpu.pruning.iterative_snip import iterative_snip
 from mge_gpu.pruning.magnitude import magnitude
+from mge_gpu.pruning.npb import npb
 from mge_gpu.pruning.ntk_sap import ntk_sap
+from mge_gpu.pruning.phew import phew
 from mge_gpu.pruning.prospr import prospr
 from mge_gpu.pruning.random_global import random_global
 from mge_gpu.pruning.snip import snip
@@ -112,6 +114,8 @@ METHODS: dict[str, Method] = {
         Method("magnitude", magnitude, "largest initial weights", "Han et al. 2015"),
         Method("synflow", synflow, "largest synaptic flow, iteratively", "Tanaka et al. 2020"),
         Method("ntk_sap", ntk_sap, "largest effect on the tangent kernel, iteratively", "Wang et al. 2023"),
+        Method("phew", phew, "random walks from input to output", "Patil & Dovrolis 2021"),
+        Method("npb", npb, "many effective nodes and paths, layer by layer", "Pham et al. 2023"),
         Method("snip", snip, "largest sensitivity of the loss", "Lee et al. 2019"),
         Method("grasp", grasp, "weights that keep the gradient flowing", "Wang et al. 2020"),
         Method("prospr", prospr, "largest sensitivity of the loss once trained", "Alizadeh et al. 2022"),

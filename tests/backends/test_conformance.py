@@ -450,6 +450,8 @@ def test_the_suite_runs_every_kernel() -> None:
         backend.neighbour_sums(g, np.ones(n, dtype))
     for single in (False, True):
         backend.operator(blocks, blocks, single)(np.ones(n))
+    marks = np.ones(n, np.bool_)
+    backend.reach(blocks[0], marks), backend.between(blocks[0], marks, marks)
     _, parent = backend.components(g)
     backend.coreness(g), backend.cut_counts(g, parent), backend.coo(blocks)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)

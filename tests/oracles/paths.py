@@ -35,13 +35,15 @@ def all_paths(
     return found
 
 
-def path_metrics(case: Case, pad_input: bool, limit: int = 20_000) -> dict[str, float] | None:
-    """The path metrics that are sums over paths or nodes; None where there are too many paths."""
-    graph = _reference(case, pad_input, 1)
+def path_metrics(case: Case, pad_input: bool, graph: Reference, limit: int = 4000) -> dict[str, float] | None:
+    """The path metrics that are sums over paths or nodes; None where there are too many paths.
+
+    ``graph`` is the reference graph with identity skips.
+    """
     paths = all_paths(graph.edges, graph.input_nodes, graph.output_nodes, limit)
     if paths is None:
         return None
-    squares = _reference(case, pad_input, 2).edges
+    squares = reference_graph(case, pad_input=pad_input, identity_skips=True, power=2).edges
     weights = reference_graph(case, pad_input=pad_input, power=0).edges  # how many weights an edge holds
     l1 = l2 = trace = 0.0
     for path in paths:
@@ -58,10 +60,6 @@ def path_metrics(case: Case, pad_input: bool, limit: int = 20_000) -> dict[str, 
         "l2_path_norm": _log(l2) / 2,
         "path_kernel_trace": _log(trace),
     }
-
-
-def _reference(case: Case, pad_input: bool, power: float) -> Reference:
-    return reference_graph(case, pad_input=pad_input, identity_skips=True, power=power)
 
 
 def _log(x: float) -> float:
@@ -84,25 +82,22 @@ class _Layers(_Linearised):
         return super()._layer(k, self.case.steps[k].module, self.values[self.case.steps[k].inputs[0]])
 
 
-def effective_weights(case: Case, pad_input: bool) -> dict[int, Tensor]:
-    """id of a module -> bool tensor: its weights with an edge between nodes that are on paths.
+def effective_weights(case: Case, pad_input: bool) -> tuple[dict[int, Tensor], Reference]:
+    """(id of a module -> bool tensor: its weights on paths; the reference graph with identity skips).
 
     Each layer is run on the marks of the nodes it reads, with weights 1 where they are not zero; a weight is
     effective if the sum of its outputs on nodes that reach the output has a derivative in it.
     """
-    graph = _reference(case, pad_input, 1)
-    before, behind = (
-        _closure(graph.edges, graph.input_nodes, False),
-        _closure(graph.edges, graph.output_nodes, True),
-    )
     layers = _Layers(case, pad_input)
-    layers.run()
+    graph = layers.run()
+    before, behind = (torch.zeros(graph.num_nodes, dtype=torch.float64) for _ in range(2))
+    before[list(_closure(graph.edges, graph.input_nodes, backward=False))] = 1
+    behind[list(_closure(graph.edges, graph.output_nodes, backward=True))] = 1
     found: dict[int, Tensor] = {}
     for k, module, operand, jacobians, partition in layers.seen:
         marks = torch.zeros(operand.numel(), dtype=torch.float64)
         for p, jacobian in jacobians.items():
-            nodes = torch.tensor([float(layers._offset(p) + j in before) for j in range(jacobian.shape[1])])
-            marks += (jacobian > 0).double() @ nodes.double()
+            marks += (jacobian > 0).double() @ before[layers._offset(p) :][: jacobian.shape[1]]
         twin = copy.deepcopy(module).double()
         twin.requires_grad_(True)
         with torch.no_grad():
@@ -111,12 +106,12 @@ def effective_weights(case: Case, pad_input: bool) -> dict[int, Tensor]:
                 twin.bias.zero_()
         produced = twin(marks.reshape(operand.shape))
         offset = layers._offset(partition)
-        wanted = torch.tensor([float(offset + j in behind) for j in range(produced.numel())])
-        (gradient,) = torch.autograd.grad((produced.flatten() * wanted.double()).sum(), [twin.weight])
+        wanted = behind[offset:][: produced.numel()]
+        (gradient,) = torch.autograd.grad((produced.flatten() * wanted).sum(), [twin.weight])
         original = case.steps[k].module
         mask = (gradient > 0) & (original.get_parameter("weight") != 0)
         found[id(original)] = found.get(id(original), torch.zeros_like(mask)) | mask
-    return found
+    return found, graph
 
 
 def _closure(edges: Edges, start: tuple[int, ...], backward: bool) -> set[int]:

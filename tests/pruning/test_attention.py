@@ -32,7 +32,9 @@ def test_projections_are_listed() -> None:
     assert apart == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]
 
 
-@pytest.mark.parametrize("method", ["uniform", "erk", "magnitude", "synflow", "snip", "grasp", "prospr"])
+@pytest.mark.parametrize(
+    "method", ["uniform", "erk", "magnitude", "synflow", "snip", "grasp", "prospr", "phew", "npb"]
+)
 def test_methods_prune_them(method: str) -> None:
     torch.manual_seed(0)
     model = Attentive().train()

@@ -197,7 +197,7 @@ def test_the_same_seed_gives_the_same_masks(method: str) -> None:
     again = quiet(model, method, 0.7, seed=3, **options)
     assert same(first, again)
     other = quiet(model, method, 0.7, seed=4, **options)
-    depends_on_the_seed = METHODS[method].needs_data or method in (*RANDOM, "ntk_sap")
+    depends_on_the_seed = METHODS[method].needs_data or method in (*RANDOM, "ntk_sap", "phew", "npb")
     assert same(first, other) != depends_on_the_seed
 
 
@@ -359,11 +359,13 @@ def test_what_cannot_be_copied() -> None:
 
 def test_methods_say_what_they_need() -> None:
     hungry = {"snip", "grasp", "prospr", "iterative_snip", "force"}
+    shaped = {"synflow", "ntk_sap", "phew", "npb"}
     assert {name for name, method in METHODS.items() if method.needs_data} == hungry
-    assert {name for name, method in METHODS.items() if method.needs_input_shape} == {"synflow", "ntk_sap"}
+    assert {name for name, method in METHODS.items() if method.needs_input_shape} == shaped
     assert INEXACT == ["er_published", "expander"]
     assert METHODS["snip"].options == ("batches", "bn_mode", "loss")
     assert METHODS["magnitude"].options == ("scope",)
+    assert METHODS["npb"].options == ("density", "alpha", "beta", "max_p", "min_n", "chunk")
     assert all(method.summary and method.paper for method in METHODS.values())
 
 
