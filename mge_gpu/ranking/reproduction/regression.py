@@ -27,7 +27,7 @@ TREES: Mapping[str, Any] = {
     "num_threads": 1,
     "verbose": -1,
 }
-"""LightGBM's parameters; fixed beforehand, nothing is tuned."""
+"""LightGBM's parameters; not tuned."""
 
 ROUNDS = 80
 
@@ -64,7 +64,7 @@ def grouped_folds(groups: np.ndarray, folds: int = FOLDS, seed: int = 0) -> list
         RankingError: there are fewer than two groups.
 
     >>> [fold.tolist() for fold in grouped_folds(np.array([7, 7, 9]), 2)]
-    [[False, False, True], [True, True, False]]
+    [[True, True, False], [False, False, True]]
     """
     codes = np.unique(groups, return_inverse=True)[1]
     number = int(codes.max()) + 1

@@ -162,9 +162,10 @@ def verdict_c(differences: "pandas.DataFrame") -> Verdict:
         row = next(rows.loc[key] for key in rows.index if key[0] == family and key[1].startswith(rival))
         parts.append(Part(f"the mixture of MGE topometrics ranks better than {name}", *_both(row)))
     rivals = [("rolled", MIXTURE), ("rolled-channel", MIXTURE), ("density", MIXTURE)]
+    rivals += [("rolled", BEST), ("rolled-channel", BEST)]
     rivals += [key for key in rows.index if key[0] in ("no topology", "ranker")]
     notes = [
-        f"the mixture of MGE topometrics against {NAMES.get(family, family)}, {rival}: "
+        f"the mixture of MGE topometrics against {NAMES.get(family, family)} ({rival}): "
         f"{_both(rows.loc[family, rival])[1]}"
         for family, rival in rivals
     ]
