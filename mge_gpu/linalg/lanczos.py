@@ -226,8 +226,8 @@ class _Lanczos:
         In exact arithmetic the image leaves only the last two blocks (or, just after a restart, the Ritz
         vectors and the last block) without being orthogonal to them already, and rounding is amplified as
         Ritz values converge. For single vectors in single precision the loss is followed by its recurrence;
-        only where it passes `SEMIORTHOGONAL` is the image made orthogonal to all of the basis, for two steps: up
-        to its square the projection is the same (Simon, Mathematics of Computation 42, 1984). In double
+        only where it passes `SEMIORTHOGONAL` is the image made orthogonal to all of the basis, for two steps:
+        up to its square the projection is the same (Simon, Mathematics of Computation 42, 1984). In double
         precision the recurrence falls behind, and a ghost of one value would pass for the next one.
         """
         b, before = len(self.next), self.basis.size
