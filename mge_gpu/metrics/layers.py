@@ -11,6 +11,7 @@ from mge_gpu.graph import MultipartiteGraph, encode
 from mge_gpu.graph.bipartite import bipartite_graphs
 from mge_gpu.metrics.base import Workspace, wanted
 from mge_gpu.metrics.measuring import Progress, Tally, measure
+from mge_gpu.metrics.report import PUBLISHED
 from mge_gpu.tracing import Program
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def layer_topometrics(
         graph: a rolled or rolled-channel `MultipartiteGraph`; or a model or `Program`, then ``input_shape``
             and the options of `mge_gpu.encode` (``masks``, say) apply.
         input_shape: shape of one sample without the batch dim, where a model is to be traced.
-        metrics: as in `mge_gpu.topometrics`.
+        metrics: as in `mge_gpu.topometrics`; "all" are those of `PUBLISHED`, since a single layer has no paths
+            but its edges.
         encoding: of a model, "rolled" (the default) or "rolled-channel".
         normalized: divide each value by 1, N or E of its layer, as the published MGE table is (the published
             tables of layers hold raw values). NaN in a layer without edges where that means 1 / E.
@@ -60,7 +62,7 @@ def layer_topometrics(
         ([8.0, 2.0], 7.0)
     """
     pandas = require("pandas", "rank", "layer_topometrics")
-    keys = wanted(metrics)
+    keys = list(PUBLISHED) if metrics == "all" else wanted(metrics)
     if not isinstance(graph, MultipartiteGraph):
         graph = encode(graph, input_shape, encoding=encoding or "rolled", **encode_options)
     elif input_shape is not None or encoding is not None or encode_options:

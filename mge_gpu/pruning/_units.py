@@ -144,9 +144,8 @@ def unit_graph(
         )
         lists = np.concatenate([np.zeros((0, taps), np.int64), *(r[2] for r in rows)])
         groups = layer.groups
-        if (
-            layer.weight is None
-        ):  # tap o of the one input channel is all that output o reads: o is its own group
+        if layer.weight is None and groups == 1:
+            # Tap o of the one input channel is all that output o reads: o is its own group.
             row, channel = np.nonzero(lists >= 0)
             unit, lists, groups = unit[row], lists[row, channel][:, None], layer.weight_shape[0]
         index = places.fixed(np.ones((groups, 1, 1))) if layer.weight is None else places.of(layer)

@@ -144,5 +144,5 @@ def test_overflow_is_an_error() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     for layer in model:
         nn.init.constant_(layer.weight, 1e20)
-    with pytest.raises(PruningError, match=r"0\.weight: the pruning scores are not finite"):
+    with pytest.raises(PruningError, match="this network's outputs overflow"):
         prune(model, "ntk_sap", 0.5, input_shape=(4,), samples=3)
