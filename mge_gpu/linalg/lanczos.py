@@ -225,9 +225,10 @@ class _Lanczos:
 
         In exact arithmetic the image leaves only the last two blocks (or, just after a restart, the Ritz
         vectors and the last block) without being orthogonal to them already, and rounding is amplified as
-        Ritz values converge. For single vectors the loss is followed by its recurrence, and the image is made
-        orthogonal to all of the basis only where the loss passes `SEMIORTHOGONAL`, for two steps: up to
-        the square of that the projection is the same (Simon, Mathematics of Computation 42, 1984).
+        Ritz values converge. For single vectors in single precision the loss is followed by its recurrence;
+        only where it passes `SEMIORTHOGONAL` is the image made orthogonal to all of the basis, for two steps: up
+        to its square the projection is the same (Simon, Mathematics of Computation 42, 1984). In double
+        precision the recurrence falls behind, and a ghost of one value would pass for the next one.
         """
         b, before = len(self.next), self.basis.size
         self.basis.append(self.next)
@@ -240,7 +241,8 @@ class _Lanczos:
             )
         self.products, self.iterations = self.products + b, self.iterations + 1
         blocks = b > 1 or self.coupling.shape[1] > 1
-        first = 0 if blocks or self.fully else max(before - 1, 0)
+        double = self.basis.vectors.dtype == np.float64
+        first = 0 if blocks or double or self.fully else max(before - 1, 0)
         found = self.basis.remove(image, first, self.locked)
         self.fully = max(self.fully - 1, 0)
         size = self.basis.size

@@ -12,6 +12,7 @@ from mge_gpu.graph.flow import build_flow, is_parameter, parameter_ids, weight_i
 from mge_gpu.masks import check_masks
 from mge_gpu.metrics import sweeps
 from mge_gpu.tracing import Layer, Program
+from mge_gpu.tracing.weights import WeightReader
 
 
 def effective_masks(
@@ -82,7 +83,8 @@ def effective_masks(
 
 def _computed(layer: Layer) -> bool:
     """Whether a layer's weights are more than parameters moved about."""
-    return not is_parameter(layer) and layer.weight.places() is None  # type: ignore[union-attr]
+    read = layer.weight
+    return isinstance(read, WeightReader) and not is_parameter(layer) and read.places() is None
 
 
 def _kept_weight(

@@ -87,8 +87,8 @@ def rank(
         where unknown), ``best_chance`` (the chance to be the best of these), ``tier`` (from 1; methods of a
         tier cannot be told apart from its first, see `mge_gpu.ranking.pairs.tiers`), then the metrics of
         `Report.normalized`. ``attrs``: ``masks`` (method -> masks), ``reports`` (method -> `Report`),
-        ``chances`` (a frame: the chance that the method of the row beats that of the column) and
-        ``provenance`` (str).
+        ``chances`` (method -> other method -> the chance that the first beats the second) and ``provenance``
+        (str).
 
     Raises:
         RankingError: bad sparsity, unknown, repeated or too few methods, a method that lacks ``data``, a
@@ -146,7 +146,6 @@ def rank(
 
 def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pandas.DataFrame":
     """The frame of `rank`, with ``attrs["chances"]`` alone, from the candidates' reports."""
-    pandas = require("pandas", "rank", "ranking pruning methods")
     rows = report_rows(reports, sparsity)
     if missing := [key for key in ranker.metrics if key not in rows.columns]:
         raise RankingError(
@@ -170,7 +169,8 @@ def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pa
         frame.insert(place, name, values)
     frame.insert(0, "rank", range(1, len(frame) + 1))
     labels = [names[i] for i in order]
-    chances = pandas.DataFrame(matrix[np.ix_(order, order)], index=labels, columns=labels)
+    ordered = matrix[np.ix_(order, order)].tolist()
+    chances = {a: dict(zip(labels, row, strict=True)) for a, row in zip(labels, ordered, strict=True)}
     frame.attrs = {"chances": chances}
     return frame
 

@@ -186,3 +186,16 @@ def test_converged_runs_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         extreme_eigenvalues(Counted(with_spectrum([1.0, 2.0, 3.0], 0)), 3, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("ratio", [1.2, 2.0, 4.0, 8.0, 60.0])
+def test_a_dominant_value_is_found_once(ratio: float, dtype: type[np.floating]) -> None:
+    """It multiplies the loss of orthogonality in every step; no ghost of it may pass for the second value."""
+    bulk = np.linspace(1.0, 0.0, 1500) ** 2
+    diagonal = np.concatenate([[ratio], bulk]).astype(dtype)
+    for seed in range(3):
+        values, _ = extreme_eigenvalues(
+            lambda x: x * diagonal, 1501, 2, which="LA", tol=3e-5, dtype=dtype, copies=False, seed=seed
+        )
+        np.testing.assert_allclose(values, [ratio, 1.0], rtol=1e-3)

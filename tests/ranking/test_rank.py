@@ -81,7 +81,7 @@ def test_the_frame(steps: Calls) -> None:
     assert frame["best_chance"].sum() == pytest.approx(1)
     assert frame["tier"].iloc[0] == 1
     assert frame["tier"].is_monotonic_increasing
-    chances = frame.attrs["chances"]
+    chances = pd.DataFrame.from_dict(frame.attrs["chances"], orient="index")
     assert chances.index.tolist() == chances.columns.tolist() == frame["method"].tolist()
     np.testing.assert_allclose(chances + chances.T, 1)
     np.testing.assert_allclose(frame["score"], (chances.sum(axis=1) - 0.5) / 2)
