@@ -40,8 +40,8 @@ def layer_topometrics(
         graph: a rolled or rolled-channel `MultipartiteGraph`; or a model or `Program`, then ``input_shape``
             and the options of `mge_gpu.encode` (``masks``, say) apply.
         input_shape: shape of one sample without the batch dim, where a model is to be traced.
-        metrics: as in `mge_gpu.topometrics`; "all" are those of `PUBLISHED`, since a single layer has no paths
-            but its edges.
+        metrics: as in `mge_gpu.topometrics`; "all" are those of `PUBLISHED`, since the paths of a single
+            layer are its edges.
         encoding: of a model, "rolled" (the default) or "rolled-channel".
         normalized: divide each value by 1, N or E of its layer, as the published MGE table is (the published
             tables of layers hold raw values). NaN in a layer without edges where that means 1 / E.
