@@ -150,13 +150,27 @@ def group_context(
         codes: (rows,) the number of each row's group.
 
     Returns:
-        float64 frame: ``log_keep`` = log(1 − sparsity), ``group_degree`` and ``group_alive``, the medians of
-        ``degree`` and ``alive`` over the group.
+        float64 frame: ``log_keep`` = log(1 − sparsity), ``group_degree`` and ``group_alive``, the
+        `group_medians` of ``degree`` and ``alive``.
     """
     pandas = require("pandas", "rank", "features of candidates")
-    medians = features[["degree", "alive"]].groupby(codes).transform("median").to_numpy()
+    medians = group_medians(features, codes)[["degree", "alive"]].to_numpy()
     columns = (np.log1p(-rows["sparsity"].to_numpy("float64")), medians[:, 0], medians[:, 1])
     return pandas.DataFrame(dict(zip(CONTEXT, columns, strict=True)), index=rows.index)
+
+
+def group_medians(features: "pandas.DataFrame", codes: np.ndarray) -> "pandas.DataFrame":
+    """The medians of a group's candidates, at each of its rows.
+
+    Over the candidates that do not move their mask while training, where there are any: so a pair's context
+    and places stay the same whether trained masks stand beside it or not.
+
+    Args:
+        features: columns of `topology_features`, with ``dynamic``.
+        codes: (rows,) the number of each row's group.
+    """
+    at_rest = features.where(features["dynamic"] == 0).groupby(codes).transform("median")
+    return at_rest.fillna(features.groupby(codes).transform("median"))
 
 
 def group_codes(rows: "pandas.DataFrame", group: Sequence[str]) -> np.ndarray:  # (rows,) int64

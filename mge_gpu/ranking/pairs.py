@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mge_gpu.ranking.features import CONTEXT, FEATURES, group_codes, group_context, topology_features
+from mge_gpu.ranking.features import (
+    CONTEXT,
+    FEATURES,
+    group_codes,
+    group_context,
+    group_medians,
+    topology_features,
+)
 from mge_gpu.ranking.table import SETTING
 
 if TYPE_CHECKING:
@@ -69,8 +76,7 @@ def pair_features(
     features = topology_features(rows)
     context = group_context(rows, features, codes).to_numpy()
     values = features.to_numpy()
-    own = features[list(FEATURES)]
-    places = (own - own.groupby(codes).transform("median")).to_numpy()
+    places = (features - group_medians(features, codes))[list(FEATURES)].to_numpy()
     return np.hstack([values[first] - values[second], context[first], places[first], places[second]])
 
 

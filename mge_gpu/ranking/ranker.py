@@ -17,7 +17,7 @@ from mge_gpu import __version__
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import json_ready
-from mge_gpu.ranking.features import GROUP, METRICS, group_codes, topology_features
+from mge_gpu.ranking.features import GROUP, METRICS, group_codes, group_medians, topology_features
 from mge_gpu.ranking.model_text import check_model_text
 from mge_gpu.ranking.pairs import VIEWS, columns_of, group_pairs, mean_chances, pair_features
 from mge_gpu.ranking.table import PAI_METHODS
@@ -106,12 +106,12 @@ class Ranker:
             "versions": versions(),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
-        features = topology_features(rows)
+        medians = group_medians(topology_features(rows), group_codes(rows, GROUP))
         return cls(
             trees=fit_trees(rows, settings, seed),
             temperature=temperature,
             fallback=settings.fallback,
-            least_degree=float(features["degree"].groupby(group_codes(rows, GROUP)).median().min()),
+            least_degree=float(medians["degree"].min()),
             mean_shares=mean_shares(rows),
             mean_ranks=mean_ranks(at_init if len(at_init) else rows),
             provenance=json_ready(facts | dict(provenance or {})),
@@ -163,8 +163,7 @@ class Ranker:
 
     def depth(self, rows: "pandas.DataFrame", group: Sequence[str] = ()) -> np.ndarray:  # (rows,), float64
         """How far out of its depth the ranker is: 0 where it has learned from groups as sparse, up to 1."""
-        features = topology_features(rows)
-        degree = features["degree"].groupby(group_codes(rows, group)).transform("median").to_numpy()
+        degree = group_medians(topology_features(rows), group_codes(rows, group))["degree"].to_numpy()
         return np.clip(np.nan_to_num((self.least_degree - degree) / _DEPTH), 0, 1)
 
     def save(self, path: str | Path) -> None:

@@ -19,11 +19,7 @@ from mge_gpu.ranking.training import Settings
 if TYPE_CHECKING:
     import pandas
 
-GRID = tuple(
-    Settings(leaves=leaves, views=views)
-    for leaves in (31, 63)
-    for views in (("differences",), ("differences", "places", "robust"))
-)
+GRID = (Settings(views=("differences",)), Settings())
 """The settings that are chosen from."""
 
 TEMPERATURES = tuple(np.geomspace(0.2, 3, 28).tolist())

@@ -14,6 +14,7 @@ from mge_gpu.ranking.features import (
     WEIGHT_METRICS,
     group_codes,
     group_context,
+    group_medians,
     report_rows,
     topology_features,
 )
@@ -97,6 +98,17 @@ def test_the_context_is_the_groups_own() -> None:
     np.testing.assert_allclose(context["log_keep"], np.log(0.1))
     np.testing.assert_allclose(context["group_degree"], [np.log(20 * 2**0.5)] * 2 + [np.log(10)])
     np.testing.assert_allclose(context["group_alive"], 0.9)
+
+
+def test_medians_are_those_of_the_candidates_whose_masks_rest() -> None:
+    names = {"erk": 10_000, "snip": 20_000, "grasp": 40_000, "rigl": 80_000, "itop": 80_000}
+    rows = report_rows({name: report(edges=edges) for name, edges in names.items()}, 0.9)
+    features, codes = topology_features(rows), np.zeros(5, int)
+    np.testing.assert_allclose(group_medians(features, codes)["degree"], np.log(20))
+    trained = features[features["dynamic"] == 1]
+    np.testing.assert_allclose(group_medians(trained, codes[:2])["degree"], np.log(80))
+    features.loc[0, "degree"] = np.nan
+    np.testing.assert_allclose(group_medians(features, codes)["degree"], np.log(20 * 2**0.5))
 
 
 def test_bad_requests() -> None:
