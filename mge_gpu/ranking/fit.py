@@ -13,6 +13,7 @@ from mge_gpu.ranking.agreement import seed_ceiling, summary
 from mge_gpu.ranking.evaluate import evaluate, method_sets
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.table import load_table, table_file, table_sha256
+from mge_gpu.ranking.training import Settings
 from mge_gpu.ranking.tuning import GRID, Fits, tune
 
 NOTES = (
@@ -49,7 +50,9 @@ def fit_and_evaluate(table: str | Path, *, seed: int = 0) -> Ranker:
         scores[name] = summary(found)
         ceiling[name] = summary(seed_ceiling(frame[frame["method"].isin(methods)]))
         folds = found.attrs["folds"]
-    choice = tune(fits, GRID)
+    # What the folds chose most often, and not what the outer scores, which are reported, would choose.
+    chosen = [Settings(**{**fold["settings"], "views": tuple(fold["settings"]["views"])}) for fold in folds]
+    choice = tune(fits, (max(GRID, key=chosen.count),))
     facts = {
         "command": "python -m mge_gpu.ranking.fit --table DIR --out FILE" + f" --seed {seed}" * (seed != 0),
         "table": table_file(table).name,
