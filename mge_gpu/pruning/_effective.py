@@ -132,4 +132,6 @@ def _cut_of(found: Masks) -> Callable[[float], Masks] | None:
     kept = torch.cat([mask.flatten() for mask in found.values()])
     if not torch.equal(top(scores, int(kept.sum())), kept):
         return None
-    return lambda sparsity: as_masks(top(scores, kept_count(len(scores), sparsity)), found)
+    return lambda sparsity: ScoredMasks(
+        as_masks(top(scores, kept_count(len(scores), sparsity)), found), found.scores
+    )

@@ -11,7 +11,9 @@ from torch import nn
 
 from mge_gpu.errors import PruningError
 from mge_gpu.pruning import METHODS, EffectiveSparsityWarning, prune
-from mge_gpu.pruning._effective import Masks, bisect_effective
+from mge_gpu.pruning._effective import Masks, _cut_of, bisect_effective
+from mge_gpu.pruning._select import ScoredMasks
+from mge_gpu.pruning.magnitude import magnitude
 
 N = 1000
 
@@ -160,3 +162,13 @@ def test_it_needs_the_input_shape() -> None:
         PruningError, match="magnitude to an effective sparsity runs the model and needs input_shape"
     ):
         prune(chain([3, 2]), "magnitude", 0.5, effective=True)
+
+
+def test_masks_that_were_cut_keep_their_scores_for_a_floor() -> None:
+    found = magnitude(chain([12, 20, 5]), 0.9)
+    cut = _cut_of(found)
+    assert cut is not None and _cut_of(magnitude(chain([12, 20, 5]), 0.9, scope="layer")) is None
+    masks, direct = cut(0.5), magnitude(chain([12, 20, 5]), 0.5)
+    assert isinstance(masks, ScoredMasks)
+    for name, scores in found.scores.items():
+        assert torch.equal(masks[name], direct[name]) and torch.equal(masks.scores[name], scores)
