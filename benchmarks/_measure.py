@@ -1,18 +1,17 @@
 """What the benchmarks share: medians, peak memory, and the machine they ran on."""
 
 import json
-import platform
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+
+from mge_gpu import bench
+from mge_gpu._memory import peak_rss_bytes
 
 
 def median_seconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = 1) -> float:
@@ -29,36 +28,12 @@ def median_seconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = 1) 
 
 def peak_rss() -> int:
     """Largest resident memory of this process so far, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_rss_bytes() or 0
 
 
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores and versions, for beside the figures."""
-    import numba
-    import scipy
-
-    from mge_gpu.backends.cpu.threads import num_threads
-
-    return {
-        "date": date.today().isoformat(),
-        "processor": processor(),
-        "threads": num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "scipy": scipy.__version__,
-        "command": " ".join(["python", *sys.argv]),
-    }
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Processor or GPU, versions and the command, for beside the figures."""
+    return {**bench.machine(torch.device(device)), "command": " ".join(["python", *sys.argv])}
 
 
 def beside(call: Callable[[], Any], reference: Callable[[], Any], repeats: int = 9) -> dict[str, float]:

@@ -36,17 +36,13 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
     path = Path(path)
     # torch.save keeps strides and safetensors refuses shared storage: write plain copies.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        if path.suffix.lower() == _SAFETENSORS:
-            require("safetensors.torch", "all", "writing .safetensors files").save_file(plain, str(path))
-        elif path.suffix.lower() in _PT:
-            torch.save(plain, path)
-        else:
-            raise DataError(f"{path}: the suffix must be .pt, .pth or .safetensors, got {path.suffix!r}")
-    except DataError:
-        raise
-    except Exception as error:  # OSError, RuntimeError (torch) or SafetensorError, by the cause
-        raise DataError(f"{path}: cannot be written ({_first_line(error)})") from error
+    if path.suffix.lower() == _SAFETENSORS:
+        library = require("safetensors.torch", "all", "writing .safetensors files")
+        write_whole(path, lambda partial: library.save_file(plain, str(partial)))
+    elif path.suffix.lower() in _PT:
+        write_whole(path, lambda partial: torch.save(plain, partial))
+    else:
+        raise DataError(f"{path}: the suffix must be .pt, .pth or .safetensors, got {path.suffix!r}")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -58,7 +54,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(partial)
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # OSError, RuntimeError (torch) or SafetensorError, by the cause
         raise DataError(f"{path}: cannot be written ({_first_line(error)})") from error
     finally:
         partial.unlink(missing_ok=True)

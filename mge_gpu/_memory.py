@@ -1,5 +1,6 @@
-"""How much memory this process may still take, as far as the system says."""
+"""How much memory this process has taken and may still take, as far as the system says."""
 
+import sys
 from pathlib import Path
 
 ROOT = Path("/")
@@ -72,3 +73,13 @@ def bytes_text(size: float) -> str:
         if size >= unit:
             return f"{size / unit:.3g} {name}"
     return f"{size:.0f} bytes"
+
+
+def peak_rss_bytes() -> int | None:
+    """Largest resident set of this process so far, in bytes; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

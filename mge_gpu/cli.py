@@ -1,4 +1,5 @@
-"""The command line: `mge-gpu analyze | rank | prune | study | plot | doctor`.
+"""The command line: `mge-gpu analyze | ramanujan | rank | prune | study | evaluate |
+reproduce | bench | plot | doctor`.
 
 Everything heavy is imported by the command that needs it, so that `--help` and bad usage answer at once.
 """
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 import mge_gpu
-from mge_gpu import cli_inputs, cli_outputs, cli_study
+from mge_gpu import cli_bench, cli_evaluate, cli_inputs, cli_layers, cli_outputs, cli_reproduce, cli_study
 from mge_gpu.cli_options import (
     DataOption,
     DeviceOption,
@@ -22,6 +23,7 @@ from mge_gpu.cli_options import (
     MasksOption,
     MaybeSparsityOption,
     MethodOption,
+    MinPerLayerOption,
     ModelArgument,
     PadOption,
     RootOption,
@@ -149,6 +151,9 @@ def analyze(
         raise Interrupted(f"without {', '.join(report.interrupted)}")
 
 
+app.command()(cli_layers.ramanujan)
+
+
 @app.command()
 @reports_errors
 def rank(
@@ -158,7 +163,9 @@ def rank(
     methods: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,NAME", help="Methods to compare (default: all there are).", show_default=False
+            metavar="NAME,NAME",
+            help="Methods to compare (default: the published ones, random and magnitude).",
+            show_default=False,
         ),
     ] = None,
     weights: WeightsOption = None,
@@ -168,7 +175,9 @@ def rank(
     out: Annotated[
         Path | None,
         typer.Option(
-            callback=new_folder, help="Folder for masks, reports and the ranking.", show_default=False
+            callback=new_folder,
+            help="Folder for masks, reports and the ranking; one that was stopped goes on.",
+            show_default=False,
         ),
     ] = None,
     ranker: Annotated[
@@ -192,6 +201,7 @@ def rank(
             seed=seed,
             ranker=ranker,
             progress=show,
+            out=out,
         )
     described = "none needed" if batches is None else batches.description
     if out is not None:
@@ -235,6 +245,7 @@ def prune(
     seed: SeedOption = 0,
     data: DataOption = None,
     root: RootOption = None,
+    min_per_layer: MinPerLayerOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Write the masks that a pruning method finds for a network."""
@@ -253,6 +264,7 @@ def prune(
             data=data,
             root=root,
             show=show,
+            min_per_layer=min_per_layer,
         )
     from mge_gpu.masks import save_masks
 
@@ -269,6 +281,9 @@ def prune(
 
 
 app.command()(cli_study.study)
+app.command()(cli_bench.bench)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_reproduce.reproduce)
 
 
 @app.command()

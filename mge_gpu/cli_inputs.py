@@ -53,7 +53,7 @@ def wanted_metrics(text: str) -> list[str]:
 
 
 def known_methods(text: str | None) -> list[str] | None:
-    """A list of pruning methods, each of which exists; None for all of them."""
+    """A list of pruning methods, each of which exists; None where none was given."""
     from mge_gpu.pruning import METHODS
 
     return None if text is None else _known(names(text, "--methods"), METHODS, "pruning method", "--methods")
@@ -84,6 +84,7 @@ def prepare(
     data: str | None,
     root: Path | None,
     show: Progress | None,
+    min_per_layer: int = 0,
 ) -> Inputs:
     """The model, and its masks: from a file, from a pruning method, or (None) its own zeros.
 
@@ -120,7 +121,14 @@ def prepare(
             show(f"pruning: {prune}", None)
         batches = data_for([prune], inputs, data, root, seed)
         kept = run(
-            inputs.model, prune, sparsity, input_shape=inputs.shape, data=batches, seed=seed, progress=show
+            inputs.model,
+            prune,
+            sparsity,
+            input_shape=inputs.shape,
+            data=batches,
+            seed=seed,
+            min_per_layer=min_per_layer,
+            progress=show,
         )
         facts.update(method=prune, sparsity=sparsity, seed=seed)
         if batches is not None:
@@ -134,10 +142,10 @@ def prepare(
 def data_for(
     methods: list[str] | None, inputs: Inputs, data: str | None, root: Path | None, seed: int
 ) -> "Data | None":
-    """Data for the methods (None: all) if any of them needs some."""
+    """Data for the methods (None: those that a ranking takes by default) if any of them needs some."""
     from mge_gpu.pruning import METHODS
 
-    if not any(METHODS[name].needs_data for name in methods or METHODS):
+    if methods is not None and not any(METHODS[name].needs_data for name in methods):
         return None
     from mge_gpu.data import load_data
     from mge_gpu.model_spec import num_outputs

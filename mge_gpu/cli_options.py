@@ -79,6 +79,10 @@ MaybeSparsityOption = Annotated[
     float | None,
     typer.Option(callback=sparsity_in_range, help="For --prune: share of the weights that goes, in [0, 1)."),
 ]
+MinPerLayerOption = Annotated[
+    int,
+    typer.Option("--min-per-layer", min=0, help="Weights that every layer keeps at least; the count stays."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 IdentityOption = Annotated[
     bool, typer.Option("--identity-skips", help="Unit-weight edges for identity skips.")

@@ -43,21 +43,14 @@ def records(frame: "pandas.DataFrame") -> list[dict[str, Any]]:
 
 
 def save_ranking(frame: "pandas.DataFrame", folder: Path) -> None:
-    """ranking.csv, topometrics.csv (a row a method) and the masks of each method."""
-    from mge_gpu.masks import save_masks
+    """ranking.csv and topometrics.csv (a row a method), beside what `mge_gpu.rank` has written there."""
     from mge_gpu.report import reports_csv
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
     write(folder / "ranking.csv", frame.to_csv(index=frame.index.name is not None))
     reports = frame.attrs["reports"]
     for method, report in reports.items():
         report.info.setdefault("method", method)
     write(folder / "topometrics.csv", reports_csv(reports.values()))
-    for method, masks in frame.attrs["masks"].items():
-        save_masks(masks, folder / f"{method}.safetensors")
 
 
 def write(path: Path, text: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
+from mge_gpu._memory import peak_rss_bytes
+
 P = ParamSpec("P")
 R = TypeVar("R")
 INTERRUPTED = 130
@@ -107,10 +109,15 @@ def print_table(table: Any) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON object on stdout; NaN and infinities, which JSON has no word for, become null."""
+    """One JSON object on stdout."""
+    typer.echo(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """JSON; NaN and infinities, which it has no word for, become null."""
     from mge_gpu.metrics.report import json_ready
 
-    typer.echo(json.dumps(json_ready(document), indent=2, allow_nan=False))
+    return json.dumps(json_ready(document), indent=2, allow_nan=False)
 
 
 @dataclass
@@ -136,13 +143,3 @@ class Resources:
         peak = peak_rss_bytes()
         memory = "" if peak is None else f", peak memory {peak / 2**20:,.0f} MiB"
         typer.echo(f"{self.seconds():.1f} s{memory}", err=True)
-
-
-def peak_rss_bytes() -> int | None:
-    """Largest resident set of this process so far, in bytes; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

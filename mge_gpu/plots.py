@@ -114,7 +114,7 @@ def plot_graph(
     axes.legend(loc="lower center", ncols=len(KINDS), fontsize=8, frameon=False, bbox_to_anchor=(0.5, -0.05))
     if title:
         axes.set_title(title, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_ranking(frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, score: str = "score") -> None:
@@ -139,7 +139,7 @@ def plot_ranking(frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, s
     axes.invert_yaxis()
     axes.set_xlabel("predicted score (higher is better)")
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _kinds(graph: Any, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
@@ -189,7 +189,8 @@ def _draw_edges(
     return max(1.0, float(lines[:, :, 1].max()))
 
 
-def _save(figure: Any, path: "str | os.PathLike[str]") -> None:
+def save_figure(figure: Any, path: "str | os.PathLike[str]") -> None:
+    """Write a matplotlib figure; GraphError where the file cannot be written."""
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:

@@ -304,6 +304,14 @@ def test_prune_writes_masks_that_analyze_reads(workdir):
     assert sum(layer["kept"] for layer in document["layers"]) == document["kept_weights"] == WEIGHTS // 4
 
 
+def test_prune_keeps_a_floor_in_every_layer(workdir):
+    arguments = ["prune", "net_for_cli:net", "magnitude", "--input", "1x6x6", "--sparsity", "0.9"]
+    result = succeeded(*arguments, "--min-per-layer", "20", "--out", "masks.pt")
+    assert "3.weight: 20 of 432 kept" in result.stdout
+    assert f"{round(WEIGHTS / 10)} of {WEIGHTS} weights kept" in result.stdout
+    assert "min_per_layer=20 gave weights back that magnitude at sparsity 0.9 had removed" in result.stderr
+
+
 def test_plot_writes_a_picture(workdir):
     pytest.importorskip("matplotlib")
     result = succeeded("plot", *MODEL, "--prune", "erk", "--sparsity", "0.9", "--out", "graph.png")

@@ -1,5 +1,6 @@
 """Backends: the few primitives that every metric runs on, one class a device type."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
@@ -10,6 +11,10 @@ import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
+
+
+class DeviceWarning(UserWarning):
+    """A model is on a GPU that its graph cannot be computed on."""
 
 
 class Backend(Protocol):
@@ -118,6 +123,23 @@ def get_backend(device: str | torch.device) -> Backend:
     raise GraphError(f"got device {str(device)!r}, expected 'cpu' or 'cuda'")
 
 
+def device_of(weight: torch.Tensor | None) -> torch.device:
+    """Where a graph is computed on unless the user says so: the GPU that holds its weights, else the CPU.
+
+    Warns with DeviceWarning, and gives the CPU, where that GPU cannot be used.
+    """
+    if weight is None or weight.device.type != "cuda":
+        return torch.device("cpu")
+    try:
+        get_backend(weight.device)
+    except GraphError as error:
+        warnings.warn(
+            f"computing on the CPU, though the model is on a GPU: {error}", DeviceWarning, stacklevel=3
+        )
+        return torch.device("cpu")
+    return weight.device
+
+
 @cache
 def _cuda_backend(index: int) -> Backend:
     from mge_gpu.backends.cuda import CudaBackend
@@ -126,4 +148,4 @@ def _cuda_backend(index: int) -> Backend:
     return CudaBackend(CupyRuntime(index))
 
 
-__all__ = ["Adjacency", "Backend", "Block", "get_backend"]
+__all__ = ["Adjacency", "Backend", "Block", "DeviceWarning", "device_of", "get_backend"]

@@ -1,13 +1,16 @@
 """DSR: drop below a global threshold that finds its level, grow at random where weights survive."""
 
+import math
+import warnings
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mge_gpu.dynamic._select import grow_random, spread
-from mge_gpu.dynamic.rule import Change, Layer, Rule
+from mge_gpu.dynamic.rule import Change, Layer, Rule, SparseTrainingWarning, as_integer
 from mge_gpu.dynamic.schedule import doubled_interval, is_due
 from mge_gpu.errors import PruningError
 from mge_gpu.pruning._select import allot, as_masks, top
@@ -25,10 +28,12 @@ class DSR(Rule):
     After the optimizer's step every active weight with |θ| < H is dropped, K in the whole network; then
     H becomes H/2 if K > 1.1 N_p and 2H if K < 0.9 N_p. K weights are grown at random, a layer's part being
     proportional to the active weights that it has left, never where one was dropped just now. A part beyond
-    a layer's room is spread equally over the others. The total count is exact.
+    a layer's room is spread equally over the others. The total count is exact: where fewer than K positions
+    are free, only that many weights, the smallest, are dropped.
 
     Updates come every ``interval`` steps in the first quarter of the updating period, then every 2, 4 and 8
-    intervals, and end at ``end`` (80 %) of all steps.
+    intervals, and end at ``end`` (80 %) of all steps: the paper's doubling, its epochs put in proportion to
+    the run. Warns (SparseTrainingWarning) when H has not found its level at the last update.
 
     Paper: Mostafa & Wang, "Parameter Efficient Training of Deep Convolutional Neural Networks by Dynamic
     Sparse Reparameterization", ICML 2019.
@@ -47,10 +52,8 @@ class DSR(Rule):
         end: float = 0.8,
     ) -> None:
         super().__init__("dsr", total_steps, interval, end)
-        self.threshold = float(threshold)
-        if not 0 < self.threshold < float("inf"):
-            raise PruningError(f"dsr: threshold must be a positive number, got {threshold!r}")
-        self.prune_count = None if prune_count is None else self._integer("prune_count", prune_count)
+        self.threshold = _checked_threshold(threshold)
+        self.prune_count = None if prune_count is None else as_integer("dsr", "prune_count", prune_count)
         self._start = self.threshold
 
     def prepare(self, masks: Mapping[str, Tensor]) -> None:
@@ -90,16 +93,26 @@ class DSR(Rule):
         for (name, layer), survivors, part in zip(layers.items(), kept, parts, strict=True):
             new = grow_random(layer.mask, part, generator) & ~layer.mask
             changes[name] = Change(survivors | new, survivors)
-        self.threshold = adapted(self.threshold, count, self.prune_count)
+        now = adapted(self.threshold, count, self.prune_count)
+        later = range(step + self.interval, self.total_steps, self.interval)
+        if now != self.threshold and not any(map(self.due, later)):
+            warnings.warn(
+                f"dsr: the last update, at step {step}, dropped {count} weights, prune_count is "
+                f"{self.prune_count}: the threshold ({self.threshold:.3g}) has not found its level; start "
+                "nearer with threshold=, or update more often with interval=",
+                SparseTrainingWarning,
+                stacklevel=4,
+            )
+        self.threshold = now
         return changes
 
     def state_dict(self) -> dict[str, Any]:
         """H."""
         return {"threshold": self.threshold}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
         """Take H over."""
-        self.threshold = float(state["threshold"])
+        self.threshold = _checked_threshold(state.get("threshold"))
 
     def settings(self) -> dict[str, Any]:
         """With H as it was at the start."""
@@ -115,6 +128,13 @@ def adapted(threshold: float, count: int, target: int) -> float:
     if count > (1 + TOLERANCE) * target:
         return threshold / 2
     return threshold * 2 if count < (1 - TOLERANCE) * target else threshold
+
+
+def _checked_threshold(value: Any) -> float:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not 0 < float(value) < math.inf:
+        raise PruningError(f"dsr: threshold must be a positive number, got {value!r}")
+    return float(value)
 
 
 def _smallest(layers: Mapping[str, Layer], count: int) -> dict[str, Tensor]:

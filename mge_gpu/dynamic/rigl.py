@@ -7,6 +7,7 @@ import torch
 from mge_gpu.dynamic._select import drop_smallest, grow_largest, rounded_down
 from mge_gpu.dynamic.rule import Change, Layer, Rule
 from mge_gpu.dynamic.schedule import cosine
+from mge_gpu.errors import PruningError
 
 
 class RigL(Rule):
@@ -19,7 +20,7 @@ class RigL(Rule):
 
     Paper: Evci et al., "Rigging the Lottery: Making All Tickets Winners", ICML 2020.
 
-    Options: ``interval`` ΔT, ``drop_fraction`` α, ``end`` = T_end as a share of all steps.
+    Options: ``interval`` ΔT of 2 or more, ``drop_fraction`` α, ``end`` = T_end as a share of all steps.
     """
 
     replaces_step = True
@@ -29,6 +30,11 @@ class RigL(Rule):
         self, total_steps: int, *, interval: int = 100, drop_fraction: float = 0.3, end: float = 0.75
     ) -> None:
         super().__init__("rigl", total_steps, interval, end)
+        if self.interval == 1:
+            raise PruningError(
+                "rigl: interval must be 2 or more, got 1; an update takes the place of the optimizer's step, "
+                "so no weight would be trained"
+            )
         self.drop_fraction = self._share("drop_fraction", drop_fraction)
 
     def fraction(self, step: int) -> float:

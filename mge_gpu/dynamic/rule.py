@@ -13,6 +13,10 @@ from mge_gpu.dynamic.schedule import is_due
 from mge_gpu.errors import PruningError
 
 
+class SparseTrainingWarning(UserWarning):
+    """Part of what was asked of a sparse training run does not take place."""
+
+
 class Layer(NamedTuple):
     """What a rule sees of a layer at an update; nothing of it may be changed in place."""
 
@@ -52,8 +56,8 @@ class Rule:
 
     def __init__(self, name: str, total_steps: int, interval: int, end: float = 1.0) -> None:
         self.name = name
-        self.total_steps = self._integer("total_steps", total_steps)
-        self.interval = self._integer("interval", interval)
+        self.total_steps = as_integer(name, "total_steps", total_steps)
+        self.interval = as_integer(name, "interval", interval)
         self.end = self._share("end", end)
 
     def prepare(self, masks: Mapping[str, Tensor]) -> None:
@@ -74,18 +78,16 @@ class Rule:
         """What the rule remembers between steps; tensors, numbers and dicts of them."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
+        """Take over what `state_dict` gave for weights of these shapes.
+
+        Raises PruningError where the state does not fit; nothing is changed then.
+        """
 
     def settings(self) -> dict[str, Any]:
         """The schedule and the options in force, by name."""
         names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
         return {name: getattr(self, name) for name in sorted({"total_steps", "interval", "end", *names})}
-
-    def _integer(self, option: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise PruningError(f"{self.name}: {option} must be an integer of 1 or more, got {value!r}")
-        return value
 
     def _share(self, option: str, value: Any, least: float = 0.0) -> float:
         real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(float(value))
@@ -100,9 +102,22 @@ def interval_of_epochs(name: str, interval: int | None, steps_per_epoch: int | N
     >>> interval_of_epochs("set", None, 391)
     391
     """
-    if interval is None and steps_per_epoch is None:
+    if interval is not None:
+        return interval
+    if steps_per_epoch is None:
         raise PruningError(
             f"{name} changes the topology once an epoch: pass steps_per_epoch=, the number of steps "
             "in one (len(loader), say), or interval= in steps"
         )
-    return interval if interval is not None else steps_per_epoch  # type: ignore[return-value]
+    return as_integer(name, "steps_per_epoch", steps_per_epoch)
+
+
+def as_integer(method: str, option: str, value: Any) -> int:
+    """The value, if it is an integer of 1 or more; PruningError otherwise.
+
+    >>> as_integer("rigl", "interval", 100)
+    100
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise PruningError(f"{method}: {option} must be an integer of 1 or more, got {value!r}")
+    return value

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def cosine(start: float, step: int, end: float, final: float = 0.0) -> float:
-    """final + (start - final)/2 (1 + cos(π step / end)): from ``start`` at step 0 down to ``final`` at ``end``.
+    """final + (start - final)/2 (1 + cos(π step / end)): from ``start`` at step 0 to ``final`` at ``end``.
 
     >>> cosine(0.3, 0, 100), round(cosine(0.3, 50, 100), 3), cosine(0.5, 100, 100, final=0.005)
     (0.3, 0.15, 0.005)

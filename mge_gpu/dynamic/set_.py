@@ -41,7 +41,7 @@ class SET(Rule):
 
 
 def drop_near_zero(weight: Tensor, mask: Tensor, fraction: float) -> Tensor:  # (*), (*) bool -> (*) bool
-    """The mask without ⌊ζ p⌋ of the p positive and ⌊ζ n⌋ of the n negative active weights, those nearest to 0.
+    """The mask without the ⌊ζ p⌋ of p positive and ⌊ζ n⌋ of n negative active weights that are nearest to 0.
 
     Active weights that are exactly zero are dropped too, whatever ζ > 0 is: they are nearest of all.
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mge_gpu.dynamic._masking import renamed
 from mge_gpu.dynamic._select import drop_smallest, grow_largest, rounded_up, spread
 from mge_gpu.dynamic.rule import Change, Layer, Rule, interval_of_epochs
 from mge_gpu.dynamic.schedule import cosine
@@ -93,9 +94,19 @@ class SNFS(Rule):
         """The momenta, CPU tensors by weight."""
         return {"momenta": {name: momentum.cpu().clone() for name, momentum in self._momenta.items()}}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
         """Take the momenta over; they follow their gradients to whatever device at the next step."""
-        self._momenta = {name: momentum.clone() for name, momentum in state["momenta"].items()}
+        momenta = state.get("momenta")
+        if not isinstance(momenta, Mapping):
+            raise PruningError(f"snfs: the state must hold momenta by weight, got {type(momenta).__name__}")
+        momenta = renamed(momenta, shapes)
+        for name, momentum in momenta.items():
+            if name not in shapes:
+                raise PruningError(f"snfs: the state has momentum for {name!r}, which has no mask here")
+            if not isinstance(momentum, Tensor) or momentum.shape != shapes[name]:
+                got = tuple(momentum.shape) if isinstance(momentum, Tensor) else type(momentum).__name__
+                raise PruningError(f"{name}: the state's momentum is {got}, the weight {tuple(shapes[name])}")
+        self._momenta = {name: momentum.clone() for name, momentum in momenta.items()}
 
 
 def parts(

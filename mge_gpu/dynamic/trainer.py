@@ -17,16 +17,11 @@ from mge_gpu.dynamic._masking import (
     renamed,
 )
 from mge_gpu.dynamic._methods import known_method, make_rule
-from mge_gpu.dynamic.rule import Layer
+from mge_gpu.dynamic._state import FORMAT, Update, checked
+from mge_gpu.dynamic.rule import Layer, SparseTrainingWarning
 from mge_gpu.errors import PruningError
 from mge_gpu.masks import check_masks, check_weight
 from mge_gpu.pruning import LayerCollapseWarning, prune
-
-FORMAT = 1
-
-
-class SparseTrainingWarning(UserWarning):
-    """Part of what was asked of a sparse training run does not take place."""
 
 
 class SparseTrainer:
@@ -39,11 +34,11 @@ class SparseTrainer:
     Args:
         model: its convolutions and linear layers have plain parameters as weights. Their dropped weights are
             set to zero here.
-        optimizer: any torch optimizer over the model's parameters. A weight that it does not hold, or that
-            takes no gradient, is masked but its mask never changes.
+        optimizer: any torch optimizer over the model's parameters whose step() needs no closure. A weight
+            that it does not hold, or that takes no gradient, is masked but its mask never changes.
         method: a name in :data:`mge_gpu.dynamic.METHODS`: "static", "set", "dsr", "snfs", "rigl",
             "itop-set", "itop-rigl".
-        sparsity: the share of weights to be without, in [0, 1); not read where ``masks`` are given.
+        sparsity: the share of weights to be without, in [0, 1); or pass ``masks``.
         total_steps: calls of `step` in the whole run, which the schedules follow ("static" needs none).
             Later steps are taken under the masks as they then are.
         seed: of the initial masks, which are those of ``mge_gpu.prune(model, ..., seed=seed)``, and of random
@@ -57,11 +52,13 @@ class SparseTrainer:
 
     Raises:
         PruningError: unknown method or option, a value out of range, a weight that is no plain parameter (it
-            is under torch.nn.utils.prune, say), an optimizer that holds none of the weights.
+            is under torch.nn.utils.prune, say), a model without such layers, an optimizer that holds none of
+            the weights or needs a closure (LBFGS).
         MaskError: masks that do not fit the model, NaN or Inf weights. The model is then unchanged.
 
     Warns:
-        SparseTrainingWarning: the schedule has no update in it.
+        SparseTrainingWarning: the schedule has no update in it, the first update moved nothing, or the masks
+            of frozen weights never change.
 
     >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
@@ -96,30 +93,37 @@ class SparseTrainer:
             raise PruningError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise PruningError(f"seed must be an integer of 0 or more, got {seed!r}")
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise PruningError(
+                "LBFGS needs a closure and keeps its state for all weights at once, which no mask reaches; "
+                "use another optimizer"
+            )
         entry, options = known_method(method, options)
         self.method = entry.name
         self.model, self.optimizer = model, optimizer
         self.callbacks = list(callbacks)
         self.steps = 0
         """Steps taken, updates of the topology included."""
-        self.updates = 0
-        """Updates of the topology made."""
-        self._rule = make_rule(entry, total_steps, steps_per_epoch, options)
+        self.history: list[Update] = []
+        """What each update of the topology did."""
+        self.rule = make_rule(entry, total_steps, steps_per_epoch, options)
+        """The method's schedule and state; of dsr, say, ``rule.threshold``."""
         self._weights = plain_weights(model)
         initial = self._initial_masks(entry.initial, sparsity, seed, masks)
-        if not any(id(self._weights[name]) in optimized(optimizer) for name in initial):
+        held = optimized(optimizer)
+        if not any(id(self._weights[name]) in held for name in initial):
             raise PruningError(
                 f"the optimizer holds none of the model's {len(initial)} masked weights "
-                f"(the first is {next(iter(initial), None)!r}); build it from this model's parameters()"
+                f"(the first is {next(iter(initial))!r}); build it from this model's parameters()"
             )
-        self._rule.prepare(initial)
+        self.rule.prepare(initial)
         self._generator = torch.Generator().manual_seed(seed)
         # Initial masks come from the same seed: growth draws from another stream.
         self._generator.manual_seed(int(torch.randint(2**62, (1,), generator=self._generator)))
         self._without_gradient: set[str] = set()
-        self._warn_if_never_due(total_steps)
         self._masks = {name: mask.to(self._weights[name].device) for name, mask in initial.items()}
         self._explored = dict(self._masks)
+        self._warn_of_what_never_changes()
         # Kept until the first step, so that a state loaded into this trainer finds the weights it belongs to.
         self._before = {name: self._weights[name].detach().clone() for name in self._masks}
         with torch.no_grad():
@@ -130,6 +134,11 @@ class SparseTrainer:
     def masks(self) -> dict[str, Tensor]:
         """The masks in force, bool on the weights' devices; an update makes new tensors and leaves these."""
         return dict(self._masks)
+
+    @property
+    def updates(self) -> int:
+        """Updates of the topology made."""
+        return len(self.history)
 
     @property
     def sparsity(self) -> float:
@@ -158,7 +167,7 @@ class SparseTrainer:
         if gradients is None:
             return False
         self._follow_devices()
-        step, rule = self.steps + 1, self._rule
+        step, rule = self.steps + 1, self.rule
         due = rule.due(step)
         if due and rule.replaces_step:
             self._check_weights(step)
@@ -183,47 +192,30 @@ class SparseTrainer:
         return {
             "format": FORMAT,
             "method": self.method,
-            "settings": self._rule.settings(),
+            "settings": self.rule.settings(),
             "steps": self.steps,
-            "updates": self.updates,
             "masks": {name: mask.cpu().clone() for name, mask in self._masks.items()},
             "explored": {name: mask.cpu().clone() for name, mask in self._explored.items()},
             "generator": self._generator.get_state(),
-            "rule": self._rule.state_dict(),
+            "rule": self.rule.state_dict(),
+            "history": [tuple(update) for update in self.history],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; model and optimizer are loaded before or after, as you like.
 
-        Raises PruningError where the state is none, or of another method, schedule or model; MaskError where
-        a mask does not fit. Nothing is changed then.
+        Raises PruningError where the state is none, damaged, or of another method, schedule or model;
+        MaskError where a mask does not fit. Nothing is changed then.
         """
-        shapes = {name: tuple(self._weights[name].shape) for name in self._masks}
-        if not isinstance(state, Mapping) or state.get("format") != FORMAT:
-            raise PruningError("this is no state of a SparseTrainer; pass what trainer.state_dict() gave")
-        for what, own in (("method", self.method), ("settings", self._rule.settings())):
-            if state[what] != own:
-                raise PruningError(
-                    f"the state was saved with {what} {state[what]!r}, this trainer has {own!r}; build it "
-                    "alike, or pass the state's masks as masks= to start another run from them"
-                )
-        loaded = {}
-        for key in ("masks", "explored"):
-            loaded[key] = check_masks(renamed(state[key], shapes), shapes)
-            if missing := [name for name in shapes if name not in loaded[key]]:
-                raise PruningError(
-                    f"{missing[0]}: the state has no mask for it; build the model it was saved from"
-                )
+        shapes = {name: self._weights[name].shape for name in self._masks}
+        loaded = checked(state, self.method, self.rule.settings(), shapes)
+        self.rule.load_state_dict(loaded.rule, shapes)
         self._restore_dropped()
         devices = {name: self._weights[name].device for name in shapes}
-        self._masks = {name: loaded["masks"][name].clone().to(devices[name]) for name in shapes}
-        self._explored = {name: loaded["explored"][name].clone().to(devices[name]) for name in shapes}
-        self.steps, self.updates = int(state["steps"]), int(state["updates"])
-        self._generator.set_state(state["generator"].cpu())
-        rule_state = dict(state["rule"])
-        if "momenta" in rule_state:
-            rule_state["momenta"] = renamed(rule_state["momenta"], shapes)
-        self._rule.load_state_dict(rule_state)
+        self._masks = {name: loaded.masks[name].clone().to(devices[name]) for name in shapes}
+        self._explored = {name: loaded.explored[name].clone().to(devices[name]) for name in shapes}
+        self.steps, self.history = loaded.steps, loaded.history
+        self._generator.set_state(loaded.generator)
         with torch.no_grad():
             for name, mask in self._masks.items():
                 self._weights[name].masked_fill_(~mask, 0)
@@ -231,23 +223,42 @@ class SparseTrainer:
     def _initial_masks(
         self, initial: str, sparsity: float | None, seed: int, masks: Mapping[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        if masks is None and sparsity is None:
-            raise PruningError("pass sparsity=, the share of weights to be without (0.9, say), or masks=")
+        if not self._weights:
+            raise PruningError("the model has no convolution or linear layer to train under a mask")
+        if (masks is None) == (sparsity is None):
+            raise PruningError(
+                "pass either sparsity=, the share of weights to be without (0.9, say), or masks=; got "
+                f"{'neither' if masks is None else 'both'}"
+            )
         if masks is None:
             return prune(self.model, initial, sparsity, seed=seed)  # type: ignore[arg-type]
         shapes = {name: weight.shape for name, weight in self._weights.items()}
-        checked = check_masks(renamed(masks, shapes), shapes)
-        for name in checked:
+        given = check_masks(renamed(masks, shapes), shapes)
+        if not given:
+            raise PruningError("masks= holds no mask; leave it out and pass sparsity= for the method's own")
+        for name in given:
             check_weight(name, self._weights[name].detach())
-        return {name: checked[name].clone() for name in shapes if name in checked}
+        return {name: given[name].clone() for name in shapes if name in given}
 
-    def _warn_if_never_due(self, total_steps: int | None) -> None:
-        if self.method != "static" and not any(map(self._rule.due, range(1, self._rule.total_steps + 1))):
+    def _warn_of_what_never_changes(self) -> None:
+        if self.method == "static":
+            return
+        rule, held = self.rule, optimized(self.optimizer)
+        if not any(map(rule.due, range(rule.interval, rule.total_steps + 1, rule.interval))):
             warnings.warn(
-                f"{self.method} will never change the topology: its interval is {self._rule.interval} steps, "
-                f"total_steps is {total_steps}; pass a shorter interval=",
+                f"{self.method} will never change the topology: its interval is {rule.interval} steps, "
+                f"total_steps is {rule.total_steps}; pass a shorter interval=",
                 SparseTrainingWarning,
-                stacklevel=4,
+                stacklevel=3,
+            )
+        weights = {name: self._weights[name] for name in self._masks}
+        fixed = [name for name, w in weights.items() if id(w) not in held or not w.requires_grad]
+        if fixed:
+            warnings.warn(
+                f"{len(fixed)} of {len(weights)} masks never change, since the optimizer does not hold the "
+                f"weight or it takes no gradient: {', '.join(fixed)}",
+                SparseTrainingWarning,
+                stacklevel=3,
             )
 
     def _checked_gradients(self, skip: bool) -> dict[str, Tensor | None] | None:
@@ -261,9 +272,9 @@ class SparseTrainer:
                 return None
             parameter, bad = with_gradient[found[0]], found[1]
             raise PruningError(
-                f"{self._name_of(parameter)}: {bad} of {parameter.numel()} gradient values are NaN or Inf at "
-                f"step {self.steps + 1}; nothing was changed; lower the learning rate, clip the gradients, or "
-                "pass scaler= if they were scaled"
+                f"{self._name_of(parameter)}: {bad} of {parameter.numel()} gradient values are NaN or Inf "
+                f"at step {self.steps + 1}; nothing was changed; lower the learning rate, clip the gradients "
+                "or pass scaler= if they were scaled"
             )
         return {
             name: self._weights[name].grad
@@ -288,34 +299,43 @@ class SparseTrainer:
     def _update(self, gradients: Mapping[str, Tensor | None]) -> None:
         layers = {}
         for name, gradient in gradients.items():
-            if self._rule.uses_gradients and gradient is None:
+            if self.rule.uses_gradients and gradient is None:
                 self._warn_without_gradient(name)
                 continue
-            used = gradient if self._rule.uses_gradients else None
+            used = gradient if self.rule.uses_gradients else None
             layers[name] = Layer(self._weights[name].detach(), self._masks[name], used)
-        changes = self._rule.update(layers, self.steps, self._generator)
+        changes = self.rule.update(layers, self.steps, self._generator)
         emptied = [n for n, change in changes.items() if self._masks[n].any() and not change.mask.any()]
+        moved = sum(int((change.mask & ~self._masks[name]).sum()) for name, change in changes.items())
         self._masks |= {name: change.mask for name, change in changes.items()}
         self._explored |= {name: self._explored[name] | change.mask for name, change in changes.items()}
         mask_values(self._weights, {n: change.kept for n, change in changes.items()}, self.optimizer)
         mask_gradients(self._weights, self._masks)
-        self.updates += 1
+        self.history.append(Update(self.steps, moved, self.exploration_rate))
+        if not moved and self.updates == 1:
+            option = "threshold" if self.method == "dsr" else "drop_fraction"
+            warnings.warn(
+                f"{self.method}: the first update, at step {self.steps}, moved no weight: the layers are "
+                f"dense, or {option}= is too small for them",
+                SparseTrainingWarning,
+                stacklevel=3,
+            )
         if emptied:
             warnings.warn(
                 f"{self.method} left no weight of {len(emptied)} layers at step {self.steps}: "
                 f"{', '.join(emptied)}",
                 LayerCollapseWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def _warn_without_gradient(self, name: str) -> None:
         if name not in self._without_gradient:
             self._without_gradient.add(name)
             warnings.warn(
-                f"{name}: has no gradient at step {self.steps} (the forward pass did not reach it?) and keeps "
-                f"its mask; {self.method} grows by gradient",
+                f"{name}: has no gradient at step {self.steps} (the forward pass did not reach it?) and "
+                f"keeps its mask; {self.method} grows by gradient",
                 SparseTrainingWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def _follow_devices(self) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from mge_gpu.backends import get_backend
+from mge_gpu.backends import device_of, get_backend
 from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import Group, LazyBlocks, Placed, Weight, build_block, group_contributions
@@ -45,8 +45,9 @@ def encode(
             C_in, right C_out, weight = L2 norm of the kernel).
         pad_input: give nodes to the first convolution's zero padding, as the published counts do.
         identity_skips: add unit-weight edges for identity skips.
-        device: where the graph's edges are written down and its metrics computed: "cpu" (the default) or
-            "cuda", which needs the extra cuda. The blocks themselves are made on the CPU.
+        device: where the graph's edges are written down and its metrics computed: "cpu" or "cuda", which
+            needs the extra cuda. None: where the weights are; the CPU, with a `DeviceWarning`, if that is a
+            GPU which cannot be used. The blocks themselves are made on the CPU.
 
     Raises:
         MaskError: a mask or weight is NaN, of the wrong shape, of an unknown name or not binary.
@@ -63,7 +64,8 @@ def encode(
     """
     if encoding not in ENCODINGS:
         raise GraphError(f"got encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}")
-    get_backend(device := device or "cpu")  # raises where it cannot be used
+    if device is not None:
+        get_backend(device)  # raises where it cannot be used
     if isinstance(model, Program):
         program = model
         if input_shape is not None and tuple(input_shape) != program.input_shape:
@@ -76,6 +78,8 @@ def encode(
                 "got a model without input_shape; pass the shape of one sample, e.g. (3, 224, 224)"
             )
         program = trace(model, input_shape, pad_input=pad_input, identity_skips=identity_skips)
+    if device is None:
+        device = device_of(next((layer.weight({}) for layer in program.layers if layer.weight), None))
     checked = check_masks(masks, program.weight_shapes()) if masks else {}
     read: Weight = partial(masked_weight, program, checked)
     if encoding != "mge":

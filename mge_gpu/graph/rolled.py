@@ -10,14 +10,31 @@ from mge_gpu.tracing.program import Layer, Program, Use, place
 from mge_gpu.tracing.relation import arange
 
 
+def biadjacency(weight: torch.Tensor, groups: int, encoding: str) -> torch.Tensor:
+    """The weights of a layer's bipartite graph, (right, left), from (C_out, C_in / groups, taps).
+
+    rolled: left C_in / groups * taps nodes, right C_out, edge weight |w| (the sign is still there).
+    rolled-channel: left C_in, right C_out, edge weight the L2 norm of the kernel, in double precision: a
+    kernel with a nonzero has one.
+
+    >>> biadjacency(torch.tensor([[[3.0, 4.0]], [[0.0, 1.0]]]), 2, "rolled-channel").tolist()
+    [[5.0, 0.0], [0.0, 1.0]]
+    """
+    if encoding == "rolled":
+        return weight.flatten(1)
+    norm = weight.double().norm(dim=2)
+    out, per = norm.shape
+    matrix = norm.new_zeros(out, per * groups)
+    for g in range(groups):
+        rows = slice(g * out // groups, (g + 1) * out // groups)
+        matrix[rows, g * per : (g + 1) * per] = norm[rows]
+    return matrix
+
+
 def rolled_program(
     program: Program, read: Callable[[int], torch.Tensor | None], encoding: str
 ) -> tuple[Program, Callable[[int], torch.Tensor | None]]:
-    """Replace each layer by a linear layer between two partitions of its own.
-
-    rolled: left C_in/groups * k_h * k_w nodes, right C_out, edge weight |w|.
-    rolled-channel: left C_in, right C_out, edge weight the L2 norm of the kernel.
-    """
+    """Replace each layer by a linear layer between two partitions of its own; see `biadjacency`."""
     named: list[tuple[str, tuple[int, ...], int]] = []
     layers: list[Layer] = []
     matrices: dict[int, torch.Tensor | None] = {}
@@ -25,18 +42,10 @@ def rolled_program(
         weight = read(index)
         if weight is None:
             continue
-        matrix = layer.matrix(weight)  # (C_out, C_in / groups, taps)
-        if encoding == "rolled":
-            matrix = matrix.flatten(1)
-        else:
-            norm = matrix.float().norm(dim=2)
-            out, per = norm.shape
-            matrix = norm.new_zeros(out, per * layer.groups)
-            for g in range(layer.groups):
-                rows = slice(g * out // layer.groups, (g + 1) * out // layer.groups)
-                matrix[rows, g * per : (g + 1) * per] = norm[rows]
+        matrix = biadjacency(layer.matrix(weight), layer.groups, encoding)
         right, left = matrix.shape
-        named += [(f"{layer.name}:in", (left,), 0), (f"{layer.name}:out", (right,), 0)]
+        name = layer.weight_name.removesuffix(".weight")
+        named += [(f"{name}:in", (left,), 0), (f"{name}:out", (right,), 0)]
         k = len(layers)
         shape = (right, left, 1)
         layers.append(

@@ -3,6 +3,8 @@
 from mge_gpu.metrics import connectivity, expansion, local, motifs, neighbourhood, paths, size, strength
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, metric
 from mge_gpu.metrics.effective import effective_masks
+from mge_gpu.metrics.layers import layer_topometrics
+from mge_gpu.metrics.ramanujan import ramanujan
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.metrics.topometrics import topometrics
 
@@ -29,11 +31,13 @@ __all__ = [
     "connectivity",
     "effective_masks",
     "expansion",
+    "layer_topometrics",
     "local",
     "metric",
     "motifs",
     "neighbourhood",
     "paths",
+    "ramanujan",
     "size",
     "strength",
     "topometrics",

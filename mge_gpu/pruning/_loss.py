@@ -1,12 +1,15 @@
 """What the methods share that score by a loss: options, batch normalisation's mode, the loss itself."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mge_gpu.errors import DataError, PruningError
-from mge_gpu.pruning._run import output_tensors
+from mge_gpu.pruning._run import gradients, output_tensors, run
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -15,6 +18,13 @@ def check_positive(method: str, option: str, value: object) -> None:
     """PruningError unless an option is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise PruningError(f"{method}: {option} must be a positive integer, got {value!r}")
+
+
+def check_number(method: str, option: str, value: Any, expected: str, holds: Callable[[float], bool]) -> None:
+    """PruningError unless an option is a finite real number of which ``holds`` is true."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and holds(float(value))):
+        raise PruningError(f"{method}: {option} must be {expected}, got {value!r}")
 
 
 def set_bn_mode(method: str, network: nn.Module, bn_mode: str) -> None:
@@ -27,6 +37,23 @@ def set_bn_mode(method: str, network: nn.Module, bn_mode: str) -> None:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train(bn_mode == "train")
+
+
+def loss_gradients(
+    method: str,
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss: Loss | None,
+    temperature: float = 1.0,
+) -> dict[str, Tensor]:
+    """The gradients of the loss in ``weights``, by name, summed over batches (inputs, labels)."""
+    sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for inputs, labels in batches:
+        value = loss_of(method, run(network, inputs), labels, loss, temperature)
+        for name, gradient in gradients(value, weights).items():
+            sums[name] += gradient
+    return sums
 
 
 def loss_of(
@@ -45,9 +72,16 @@ def cross_entropy(
     if logits is None or logits.ndim != 2:
         got = "no tensor" if logits is None else f"an output of shape {tuple(logits.shape)}"
         raise PruningError(f"{method}: expected logits of shape (batch, classes), got {got}; pass loss=")
+    check_labels(labels, logits.shape[1])
+    return nn.functional.cross_entropy(logits / temperature, labels.long())
+
+
+def check_labels(labels: Tensor, classes: int | None = None) -> None:  # (B,) int
+    """DataError unless there is one integer for each input, of ``classes`` classes where that is known."""
     if labels.ndim != 1 or labels.is_floating_point():
         raise DataError(f"labels must be one integer per input, got {labels.dtype} {tuple(labels.shape)}")
+    if classes is None:
+        return
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= logits.shape[1]:
-        raise DataError(f"labels run from {low} to {high}, but the model has {logits.shape[1]} classes")
-    return nn.functional.cross_entropy(logits / temperature, labels.long())
+    if low < 0 or high >= classes:
+        raise DataError(f"labels run from {low} to {high}, but the model has {classes} classes")

@@ -1,15 +1,16 @@
 """Run the scored copy of a model and read its output, with errors that say what went in."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mge_gpu.errors import DataError, PruningError
 
 
-def run(model: nn.Module, inputs: Tensor) -> Any:
+def run(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
     """The model's output; PruningError, with the input's shape, when the model raises."""
     try:
         return model(inputs)
@@ -34,40 +35,63 @@ def output_tensors(output: Any) -> Iterator[Tensor]:
             yield from output_tensors(part)
 
 
-def batches(
-    data: Any, count: int, device: torch.device, dtype: torch.dtype
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first ``count`` pairs (inputs, labels) of a loader, an iterable, or one pair of tensors.
+def pairs(data: Any, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over a loader, an iterable, or one pair of tensors: pairs (inputs, labels) on ``device``.
 
-    Raises DataError when there are fewer, or when a batch is no pair of tensors of equal length.
+    Raises DataError when a batch is no pair of tensors of equal length.
     """
     if isinstance(data, list | tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         data = [tuple(data)]
     if not isinstance(data, Iterable):
         raise DataError(f"data must yield (inputs, labels) batches, got {type(data).__name__}")
-    seen = 0
     for batch in data:
-        if seen == count:
-            break
         yield _pair(batch, device, dtype)
+
+
+def batches(
+    data: Any, count: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first ``count`` of :func:`pairs`, and none drawn beyond them; DataError when there are fewer."""
+    seen = 0
+    for pair in islice(pairs(data, device, dtype), count):
         seen += 1
-        if seen == count:  # do not draw a batch that nobody needs
-            break
+        yield pair
     if seen < count:
         raise DataError(f"data holds {seen} batches, {count} were asked for")
 
 
-def gradients(value: Tensor, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def repeated(data: Any, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+    """:func:`pairs` without end: where the data end, they are read again from the start.
+
+    Raises DataError when there are none, or when they were a one-way iterator.
+    """
+    seen = before = 0
+    while True:
+        for pair in pairs(data, device, dtype):
+            seen += 1
+            yield pair
+        if not seen:
+            raise DataError("data holds no batch")
+        if seen == before:
+            raise DataError(
+                f"data ended after {seen} batches and cannot be read again; pass a DataLoader or a list, "
+                "or ask for fewer steps"
+            )
+        before = seen
+
+
+def gradients(value: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """d value / d weight by name; zero for a weight that the pass never used."""
     if not value.requires_grad:
         raise PruningError(
             "the model's output does not depend on any prunable weight in a differentiable way"
         )
-    found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(weight) if gradient is None else gradient
-        for (name, weight), gradient in zip(weights.items(), found, strict=True)
-    }
+    try:
+        found = torch.autograd.grad(value, list(weights.values()), materialize_grads=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise PruningError(f"the model's output cannot be differentiated ({reason[0]})") from error
+    return dict(zip(weights, found, strict=True))
 
 
 def _pair(batch: Any, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,21 @@ NOTHING_RANKED = (
 )
 
 
+class LayerCollapseWarning(UserWarning):
+    """A pruning method kept not a single weight of a layer, or left a network that passes no signal."""
+
+
+class ScoredMasks(dict[str, Tensor]):
+    """Masks, and in ``scores`` what their method ranks the weights by (higher: kept longer), by name.
+
+    A method whose masks carry no scores counts as random: none of its weights is better than another.
+    """
+
+    def __init__(self, masks: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> None:
+        super().__init__(masks)
+        self.scores = dict(scores)
+
+
 def kept_count(total: int, sparsity: float) -> int:
     """The number of weights to keep: round((1 - sparsity) * total).
 
@@ -23,7 +38,7 @@ def kept_count(total: int, sparsity: float) -> int:
 
 
 def kept_after(total: int, sparsity: float, step: int, steps: int) -> int:
-    """The number of weights to keep after ``step`` of ``steps``, at the density (1 - sparsity)^(step / steps).
+    """The number of weights to keep after ``step`` of ``steps``, at density (1 - sparsity)^(step / steps).
 
     >>> [kept_after(1000, 0.99, step, 2) for step in (0, 1, 2)]
     [1000, 100, 10]
@@ -68,7 +83,7 @@ def random_masks(weights: Mapping[str, Tensor], counts: Sequence[int], seed: int
     return masks
 
 
-def top_masks(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+def top_masks(scores: Mapping[str, Tensor], count: int) -> ScoredMasks:
     """Keep exactly the ``count`` highest scores over all layers; of equal scores the first in order.
 
     Raises PruningError on NaN or Inf scores, naming the layer, and when all scores are equal to zero.
@@ -76,20 +91,25 @@ def top_masks(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     >>> top_masks({"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([2.0, 1.0])}, 2)
     {'a': tensor([ True, False]), 'b': tensor([ True, False])}
     """
+    check_finite(scores)
+    if not any(bool(score.any()) for score in scores.values()):
+        raise PruningError(NOTHING_RANKED)
+    flat = torch.cat([score.detach().flatten().cpu() for score in scores.values()])
+    return ScoredMasks(as_masks(top(flat, count), scores), as_masks(flat, scores))
+
+
+def check_finite(scores: Mapping[str, Tensor]) -> None:
+    """PruningError on NaN or Inf scores, naming the layer."""
     for name, score in scores.items():
         if not bool(torch.isfinite(score).all()):
             raise PruningError(
                 f"{name}: the pruning scores are not finite (the pass overflowed); "
                 "check that the weights and inputs are finite and of ordinary size"
             )
-    if not any(bool(score.any()) for score in scores.values()):
-        raise PruningError(NOTHING_RANKED)
-    flat = torch.cat([score.detach().flatten().cpu() for score in scores.values()])
-    return as_masks(top(flat, count), scores)
 
 
-def as_masks(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:  # (N,) bool
-    """Cut a flat mask over all weights into one of each weight's shape."""
+def as_masks(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:  # (N,)
+    """Cut a flat mask (or score) over all weights into one of each weight's shape."""
     parts = flat.split([weight.numel() for weight in like.values()])
     return {name: part.reshape(like[name].shape) for name, part in zip(like, parts, strict=True)}
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mge_gpu.errors import PruningError
 from mge_gpu.pruning._copy import dense_weights
-from mge_gpu.pruning._select import allot, kept_count, top_masks
+from mge_gpu.pruning._select import ScoredMasks, allot, kept_count, top_masks
 
 
 def magnitude(model: nn.Module, sparsity: float, *, scope: str = "global") -> dict[str, Tensor]:
@@ -23,4 +23,4 @@ def magnitude(model: nn.Module, sparsity: float, *, scope: str = "global") -> di
     masks: dict[str, Tensor] = {}
     for (name, weight), count in zip(weights.items(), counts, strict=True):
         masks |= top_masks({name: weight}, count)
-    return masks
+    return ScoredMasks(masks, weights)

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mge_gpu.pruning._copy import dense_copy, scoring
-from mge_gpu.pruning._loss import Loss, check_positive, loss_of, set_bn_mode
+from mge_gpu.pruning._loss import Loss, check_positive, loss_gradients, set_bn_mode
 from mge_gpu.pruning._run import batches as take_batches
-from mge_gpu.pruning._run import gradients, run
 from mge_gpu.pruning._select import kept_count, top_masks
 
 
@@ -47,9 +45,6 @@ def snip_scores(
     network, weights = dense_copy(model)
     set_bn_mode("snip", network, bn_mode)
     parameter = next(iter(weights.values()))
-    sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for inputs, labels in take_batches(data, batches, parameter.device, parameter.dtype):
-        value = loss_of("snip", run(network, inputs), labels, loss)
-        for name, gradient in gradients(value, weights).items():
-            sums[name] += gradient
+    drawn = take_batches(data, batches, parameter.device, parameter.dtype)
+    sums = loss_gradients("snip", network, weights, drawn, loss)
     return {name: (weight.detach() * sums[name]).abs() for name, weight in weights.items()}

@@ -9,7 +9,7 @@ from mge_gpu.errors import PruningError
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._loss import check_positive
 from mge_gpu.pruning._run import gradients, output_tensors, run
-from mge_gpu.pruning._select import NOTHING_RANKED, as_masks, kept_after, top
+from mge_gpu.pruning._steps import hide, prune_in_steps
 
 
 def synflow(
@@ -35,26 +35,17 @@ def synflow(
     check_positive("synflow", "iterations", iterations)
     with scoring(model, seed):
         network, weights = linearised(model)
-        parameter = next(iter(weights.values()))
-        ones = torch.ones((1, *input_shape), dtype=torch.float64, device=parameter.device)
-        total = sum(weight.numel() for weight in weights.values())
-        alive = torch.arange(total, device=parameter.device)
-        for step in range(1, iterations + 1):
-            scores = torch.cat([score.flatten() for score in flow_scores(network, weights, ones).values()])
-            if not bool(torch.isfinite(scores).all()):
+        device = next(iter(weights.values())).device
+        ones = torch.ones((1, *input_shape), dtype=torch.float64, device=device)
+
+        def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
+            hide(weights, masks)
+            scores = flow_scores(network, weights, ones)
+            if not all(bool(torch.isfinite(part).all()) for part in scores.values()):
                 raise PruningError("synflow: the flow through this network overflows float64")
-            if step == 1 and not bool(scores.any()):
-                raise PruningError(f"synflow: {NOTHING_RANKED}")
-            kept = kept_after(total, sparsity, step, iterations)
-            alive = alive[top(scores[alive], kept)]
-            flat = torch.zeros(total, dtype=torch.bool, device=parameter.device)
-            flat[alive] = True
-            with torch.no_grad():
-                for name, mask in as_masks(flat, weights).items():
-                    weights[name].masked_fill_(~mask, 0)
-            if progress is not None:
-                progress(f"synflow step {step}/{iterations}", step / iterations)
-    return as_masks(flat.cpu(), weights)
+            return scores
+
+        return prune_in_steps("synflow", weights, sparsity, iterations, score, progress=progress)
 
 
 def linearised(model: nn.Module) -> tuple[nn.Module, dict[str, nn.Parameter]]:

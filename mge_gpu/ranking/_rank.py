@@ -7,23 +7,33 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mge_gpu import __version__
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.ranking.candidates import Progress, checked_methods, measure
 from mge_gpu.ranking.features import report_rows
+from mge_gpu.ranking.kept import Kept, fingerprint
+from mge_gpu.ranking.pairs import best_chances, mean_chances, tiers
 from mge_gpu.ranking.ranker import Ranker
-from mge_gpu.ranking.training import mean_rank
+from mge_gpu.ranking.training import known_value
 
 if TYPE_CHECKING:
     import pandas
     from torch import nn
 
-TABLE_NAMES: dict[str, str | None] = {"random": "uniform", "uniform": "uniform", "er": None}
+TABLE_NAMES: dict[str, str | None] = {
+    "random": "uniform",
+    "uniform": "uniform",
+    "er": None,
+    "er_published": "er",
+}
 """Our method -> its name in the published table, where the two differ.
 
 The table's uniform is one random draw over all weights: our ``random``, and our ``uniform`` on average. The
-table's er is no Erdős-Rényi but ERK without its fix-up, so ours is unknown to it.
+table's er is no Erdős-Rényi but ERK without its fix-up, our ``er_published``; our ``er`` is unknown to it.
 """
 
 
@@ -46,6 +56,7 @@ def rank(
     ranker: "Ranker | str | Path | None" = None,
     metrics: Sequence[str] = (),
     progress: Progress | None = None,
+    out: str | Path | None = None,
 ) -> "pandas.DataFrame":
     """Prune with each method, measure the topology of what is left, order the methods by predicted accuracy.
 
@@ -57,21 +68,27 @@ def rank(
         model: the network at initialization; it stays as it is.
         input_shape: the shape of one input, without the batch dimension.
         sparsity: the share of weights to prune, in [0, 1).
-        methods: two or more names of `mge_gpu.pruning.METHODS`, each once. None takes all, without
-            ``data`` those that need none.
+        methods: two or more names of `mge_gpu.pruning.METHODS`, each once. None takes uniform, random, er,
+            erk, magnitude, synflow and, with ``data``, snip, grasp and prospr.
         data: labelled batches for the methods that need them, or what `mge_gpu.data.load_data` takes. Read
             once for each such method, so no one-way iterator.
         seed: for pruning, estimated metrics and nothing else.
         ranker: a fitted `Ranker` or the file of one; None takes the one that is shipped.
         metrics: topometrics to compute besides those that the ranker needs.
         progress: called with what is being done and the share that is done.
+        out: a folder for each method's masks and report, written as soon as they are there. A ranking that
+            was stopped takes from it what is done, if model, input shape, sparsity, seed and data (by their
+            description) are the same.
 
     Returns:
-        A frame with a row for each method, best first: ``rank`` (from 1), ``method``, ``score`` (predicted
-        accuracy in standard deviations within this group of methods), ``baseline_rank`` (the method's mean
-        rank among the published methods that prune at initialization, on other networks; NaN where unknown),
-        then the metrics of `Report.normalized`. ``attrs``: ``masks`` (method -> masks), ``reports`` (method
-        -> `Report`) and ``provenance`` (str).
+        A frame with a row for each method, best first: ``rank`` (from 1), ``method``, ``score`` (the mean
+        chance to train to a better accuracy than another one of these methods), ``baseline_rank`` (the
+        method's mean rank among the published methods that prune at initialization, on other networks; NaN
+        where unknown), ``best_chance`` (the chance to be the best of these), ``tier`` (from 1; methods of a
+        tier cannot be told apart from its first, see `mge_gpu.ranking.pairs.tiers`), then the metrics of
+        `Report.normalized`. ``attrs``: ``masks`` (method -> masks), ``reports`` (method -> `Report`),
+        ``chances`` (a frame: the chance that the method of the row beats that of the column) and
+        ``provenance`` (str).
 
     Raises:
         RankingError: bad sparsity, unknown, repeated or too few methods, a method that lacks ``data``, a
@@ -91,6 +108,21 @@ def rank(
     require("lightgbm", "rank", "ranking pruning methods")  # and not after minutes of measuring
     require("pandas", "rank", "ranking pruning methods")
 
+    kept = None
+    if out is not None:
+        kept = Kept(
+            out,
+            {
+                "mge_gpu": __version__,
+                "weights": fingerprint(model),
+                "input_shape": tuple(input_shape),
+                "sparsity": float(sparsity),
+                "seed": seed,
+                "data": data
+                if isinstance(data, str | None)
+                else str(getattr(data, "description", type(data))),
+            },
+        )
     masks, reports = measure(
         model,
         tuple(input_shape),
@@ -100,30 +132,46 @@ def rank(
         seed=seed,
         metrics=_needed(fitted, metrics),
         progress=progress,
+        kept=kept,
     )
     frame = ranked(reports, float(sparsity), fitted)
-    frame.attrs = {
+    depth = float(fitted.depth(frame.assign(sparsity=sparsity)).max())
+    frame.attrs |= {
         "masks": _Shared(masks),
         "reports": _Shared(reports),
-        "provenance": describe(fitted, float(sparsity)),
+        "provenance": describe(fitted, float(sparsity), depth),
     }
     return frame
 
 
 def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pandas.DataFrame":
-    """The frame of `rank`, without attrs, from the candidates' reports."""
+    """The frame of `rank`, with ``attrs["chances"]`` alone, from the candidates' reports."""
+    pandas = require("pandas", "rank", "ranking pruning methods")
     rows = report_rows(reports, sparsity)
     if missing := [key for key in ranker.metrics if key not in rows.columns]:
         raise RankingError(
             f"the ranker needs the metric {missing[0]!r}, which no report holds; compute it too"
         )
-    score = ranker.predict(ranker.features(rows))
-    baseline = [mean_rank(ranker.mean_ranks, TABLE_NAMES.get(name, name), sparsity) for name in reports]
-    frame = rows.drop(columns="sparsity")
-    frame.insert(1, "score", score)
-    frame.insert(2, "baseline_rank", baseline)
-    frame = frame.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    names = list(reports)
+    known = [TABLE_NAMES.get(name, name) or "" for name in names]
+    first, second, chance = ranker.chances(rows.assign(method=known))
+    matrix = np.full((len(names), len(names)), 0.5)
+    matrix[first, second] = chance
+    score = mean_chances(len(names), first, chance)
+    order = np.argsort(-score, kind="stable")
+    frame = rows.drop(columns="sparsity").iloc[order].reset_index(drop=True)
+    columns = {
+        "score": score[order],
+        "baseline_rank": [known_value(ranker.mean_ranks, known[i], sparsity) for i in order],
+        "best_chance": best_chances(matrix)[order],
+        "tier": tiers(matrix, order.tolist()),
+    }
+    for place, (name, values) in enumerate(columns.items(), start=1):
+        frame.insert(place, name, values)
     frame.insert(0, "rank", range(1, len(frame) + 1))
+    labels = [names[i] for i in order]
+    chances = pandas.DataFrame(matrix[np.ix_(order, order)], index=labels, columns=labels)
+    frame.attrs = {"chances": chances}
     return frame
 
 
@@ -134,26 +182,33 @@ def shipped_ranker() -> Ranker:
         return Ranker.load(path)
 
 
-def describe(ranker: Ranker, sparsity: float | None = None) -> str:
-    """What a ranker was fitted on and how well it does, in one line; CAUTION at a ``sparsity`` new to it."""
+def describe(ranker: Ranker, sparsity: float | None = None, depth: float = 0.0) -> str:
+    """What a ranker was fitted on and how well it does, in one line.
+
+    CAUTION at a ``sparsity`` that is new to it, and where `Ranker.depth` is above 0.
+    """
     facts = ranker.provenance
     models = [str(name) for name in facts.get("models", [])]
-    text = f"LightGBM on topometrics relative to the group, fitted to {facts.get('rows', '?')} networks"
+    text = f"LightGBM on pairs of topometrics, fitted to {facts.get('rows', '?')} networks"
     if models:
         text += f" ({', '.join(models)})"
     text += f" of {facts.get('table', 'a table')} on {facts.get('date', 'an unknown date')}"
-    known = [value for value in facts.get("sparsities", []) if isinstance(value, int | float)]
     for name, scores in (facts.get("evaluation") or {}).items():
-        if str(name).endswith("as shipped"):
-            text += (
-                f"; leaving one architecture out, {str(name).removesuffix(', as shipped')}: "
-                f"tau {scores['tau']:.2f} against {scores['baseline_tau']:.2f} by mean rank, "
-                f"RBO {scores['rbo']:.2f} against {scores['baseline_rbo']:.2f}"
-            )
+        text += (
+            f"; leaving one architecture out, {name}: "
+            f"tau {scores['kendall_tau']:.2f} against {scores['baseline']['kendall_tau']:.2f} by mean rank, "
+            f"RBO {scores['rbo']:.2f} against {scores['baseline']['rbo']:.2f}"
+        )
+    known = [value for value in facts.get("sparsities", []) if isinstance(value, int | float)]
     if sparsity is not None and known and not min(known) <= sparsity <= max(known):
         text += (
             f"; CAUTION: sparsity {sparsity:g} lies outside the {min(known):g} to {max(known):g} "
             "that it was fitted on"
+        )
+    if depth > 0:
+        text += (
+            "; CAUTION: these graphs are sparser than any that it was fitted on, so the mean ranks count for "
+            f"{ranker.fallback * depth:.0%} of the order"
         )
     return text
 

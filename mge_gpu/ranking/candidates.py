@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from mge_gpu.errors import MissingDependencyError, RankingError
 from mge_gpu.metrics.report import Report
+from mge_gpu.ranking.kept import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -12,8 +13,25 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float | None], None]
 
 
+DEFAULT_METHODS = (
+    "uniform",
+    "random",
+    "er",
+    "erk",
+    "magnitude",
+    "synflow",
+    "snip",
+    "grasp",
+    "prospr",
+)
+"""What a ranking compares unless told otherwise: the published methods and two controls.
+
+A candidate moves the features of those beside it, so a new method is ranked only where it is asked for.
+"""
+
+
 def checked_methods(methods: Sequence[str] | None, data: Any) -> list[str]:
-    """The names to compare: ``methods``, or for None all that can run with this ``data``.
+    """The names to compare: ``methods``, or for None those of `DEFAULT_METHODS` that this ``data`` allows.
 
     Raises:
         RankingError: an unknown or repeated name, fewer than two, or a method that needs data and has none.
@@ -21,7 +39,7 @@ def checked_methods(methods: Sequence[str] | None, data: Any) -> list[str]:
     from mge_gpu.pruning import METHODS
 
     if methods is None:
-        names = [name for name, method in METHODS.items() if data is not None or not method.needs_data]
+        names = [name for name in DEFAULT_METHODS if data is not None or not METHODS[name].needs_data]
     elif isinstance(methods, str):
         raise RankingError(f"methods must be a list of names, got the string {methods!r}")
     else:
@@ -52,8 +70,11 @@ def measure(
     seed: int,
     metrics: list[str],
     progress: Progress | None,
+    kept: Kept | None = None,
 ) -> "tuple[dict[str, dict[str, Tensor]], dict[str, Report]]":
-    """Masks and report of each method, in the order of ``names``; the model is traced once.
+    """Masks and report of each method, in the order of ``names``; the model is traced once, if at all.
+
+    What ``kept`` has is taken from it, and what it lacks is put there as soon as it is done.
 
     Raises:
         RankingError: a method, the encoding or the measuring failed; names the method.
@@ -62,12 +83,16 @@ def measure(
     import mge_gpu
     from mge_gpu.pruning import prune
 
-    program = mge_gpu.trace(model, input_shape)
+    program = None
     masks: dict[str, dict[str, Tensor]] = {}
     reports: dict[str, Report] = {}
     for number, name in enumerate(names):
         pruning = _part(progress, f"{name}: pruning", number / len(names), 0.5 / len(names))
         measuring = _part(progress, f"{name}: measuring", (number + 0.5) / len(names), 0.5 / len(names))
+        if kept is not None and (there := kept.get(name, metrics)) is not None:
+            masks[name], reports[name] = there
+            continue
+        program = program or mge_gpu.trace(model, input_shape)
         try:
             masks[name] = prune(
                 model, name, sparsity, input_shape=input_shape, data=data, seed=seed, progress=pruning
@@ -76,6 +101,8 @@ def measure(
             reports[name] = mge_gpu.topometrics(graph, metrics=metrics, seed=seed, progress=measuring)
             if reports[name].interrupted:  # a ranking of half the methods would be a wrong one
                 raise KeyboardInterrupt
+            if kept is not None:
+                kept.put(name, masks[name], reports[name])
         except MissingDependencyError:
             raise  # says what to install already
         except Exception as error:

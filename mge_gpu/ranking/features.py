@@ -1,19 +1,20 @@
-"""What the ranker sees of a candidate: its topometrics relative to those of the candidates beside it.
+"""What the ranker sees of a candidate, and of the group of candidates that it stands in.
 
-Counts and eigenvalues do not carry over from one architecture to another: a number of sink nodes that is bad
-in ResNet-20 is good in Wide-ResNet. Differences between the masks of *one* network do. So every metric is
-standardised within its group of candidates (one network, one data set, one sparsity, one seed), and nothing
-that is on the scale of a particular network is left in the features.
+A ranker compares two candidates by the *differences* of their features, so a feature has to be one whose
+differences mean the same on every network: logarithms of counts and of shares (a difference is a ratio: twice
+the edges, half the dead nodes). Levels that belong to the network cancel. What a difference is worth does
+depend on the network, though: where every candidate is dense, more edges train better; where nodes die, fewer
+deaths do. `group_context` says where between the two a group stands.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
-from mge_gpu.metrics.report import PUBLISHED
+from mge_gpu.ranking.table import DYNAMIC_METHODS
 
 if TYPE_CHECKING:
     import pandas
@@ -24,86 +25,147 @@ GROUP = ("model", "dataset", "sparsity", "seed")
 """The columns that say which rows of a table are candidates for the same place."""
 
 WEIGHT_METRICS = ("strength", "spectral_gap", "spectral_radius")
-"""Metrics that depend on the values of the weights, which training changes and a mask does not determine."""
+"""Metrics that depend on the values of the weights. The published table has trained ones, a network that is
+to be ranked has not, so no feature uses them."""
 
-TOPOLOGY_METRICS = tuple(key for key in PUBLISHED if key not in ("nodes", *WEIGHT_METRICS))
-"""The metrics of the mask alone. ``nodes`` is the same for all candidates of a network."""
+METRICS = (
+    "nodes",
+    "edges",
+    "sink_nodes",
+    "source_nodes",
+    "disconnected_nodes",
+    "removable_out",
+    "removable_in",
+    "two_hop",
+    "motifs",
+    "k_core",
+    "components",
+    "cut_edges",
+    "cut_nodes",
+)
+"""The metrics that features are made of."""
 
-KINDS = ("z", "rank")
-"""The two ways in which a metric is made relative to its group."""
+CONTEXT = ("log_keep", "group_degree", "group_alive")
+"""The names of what `group_context` gives."""
 
-_CONSTANT = 1e-12  # a spread below this share of the largest value is rounding, not a difference
+_SHARE = 1e-3  # a share of nodes or edges this small is as good as none
+_CUT = 1e-5  # the same for cut edges and nodes, of which there are few
 
 
-def group_features(
-    rows: "pandas.DataFrame",
-    metrics: Sequence[str] = TOPOLOGY_METRICS,
-    *,
-    group: Sequence[str] = GROUP,
-    kinds: Sequence[str] = KINDS,
-) -> "pandas.DataFrame":
-    """Make every metric relative to the group that its row stands in.
+def _log(values: np.ndarray, floor: float) -> np.ndarray:
+    return np.log(np.maximum(values, floor))
 
-    For a metric x and a group g, ``z_<metric>`` = (x − mean_g) / std_g (population standard deviation) and
-    ``rank_<metric>`` = the share of the others in g that x exceeds, ties counting half: (rank − 1) / (n − 1)
-    in [0, 1]. ``sparsity`` is kept as it is.
 
-    A NaN or an infinity takes no part in mean, deviation and ranks of its group and becomes the neutral
-    value, 0 for ``z_`` and 0.5 for ``rank_``. So does a metric that is the same for the whole group, and
-    everything in a group of one: there is nothing to tell candidates apart by.
+def _share(name: str, small: float = _SHARE) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    # Published counts of sinks are slightly negative in places: dead outputs were subtracted.
+    return lambda rows: np.log(np.maximum(rows[name], 0) + small)
+
+
+def _degree(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    return _log(rows["edges"], 1) - np.log(rows["nodes"])
+
+
+def _core(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    return _log(rows["k_core"] * rows["edges"], 1e-6)
+
+
+def _two_hop(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    return _log(rows["two_hop"] * rows["edges"], 1)
+
+
+def _alive(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    return 1 - np.maximum(rows["sink_nodes"], 0) - rows["source_nodes"] - rows["disconnected_nodes"]
+
+
+def _useful_edges(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    return _log(rows["edges"], 1) + _log(1 - rows["removable_out"] - rows["removable_in"], _SHARE)
+
+
+FEATURES: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
+    "degree": _degree,
+    "two_hop": _two_hop,
+    "branching": lambda rows: _log(np.exp(_two_hop(rows)) - 1, 1e-6) - _degree(rows),
+    "motifs": lambda rows: _log(rows["motifs"], _SHARE),
+    "motif_excess": lambda rows: _log(rows["motifs"], _SHARE) - 2 * _degree(rows),
+    "core": _core,
+    "core_excess": lambda rows: _core(rows) - _degree(rows),
+    "sinks": _share("sink_nodes"),
+    "sources": _share("source_nodes"),
+    "disconnected": _share("disconnected_nodes"),
+    "removable_out": _share("removable_out"),
+    "removable_in": _share("removable_in"),
+    "alive": _alive,
+    "useful_edges": _useful_edges,
+    "components": lambda rows: _log(rows["components"], 1) - np.log(rows["nodes"]),
+    "cut_edges": _share("cut_edges", _CUT),
+    "cut_nodes": _share("cut_nodes", _CUT),
+}
+"""Feature -> function of the metrics as `Report.normalized` has them.
+
+``degree`` log E/N, mean degree. ``two_hop`` log of the mean number of nodes within two steps, ``branching``
+log of that number for each first step. ``motifs`` log of the connected induced subgraphs on four nodes for
+each edge, ``motif_excess`` less what the mean degree makes of it. ``core`` log of the mean coreness,
+``core_excess`` less the mean degree's log. ``alive`` the share of nodes that are neither sink nor source nor
+disconnected. ``useful_edges`` log of the edges that are not removable. ``components`` log of components for
+each node. The others are logs of shares.
+"""
+
+
+def topology_features(rows: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The features of each row by itself.
 
     Args:
-        rows: a column ``sparsity``, one for each of ``metrics`` and of ``group``; the index is kept.
-        metrics: metric keys.
-        group: columns whose values are the same within a group; none makes all rows one group.
-        kinds: ``"z"``, ``"rank"`` or both.
+        rows: the columns `METRICS`, and ``method``; other columns are ignored.
 
     Returns:
-        float64 frame: ``sparsity``, then for each kind a column for each metric.
+        float64 frame with the index of ``rows``: a column for each of `FEATURES`, and ``dynamic``, 1 where
+        the method is one of `DYNAMIC_METHODS`, which move the mask while they train. NaN where a metric is
+        missing or not finite.
 
     Raises:
-        RankingError: a column is missing, or a kind is unknown.
-
-    >>> import pandas
-    >>> rows = pandas.DataFrame({"sparsity": 0.9, "k_core": [1.0, 3.0], "edges": [5.0, 5.0]})
-    >>> group_features(rows, ["k_core", "edges"], group=(), kinds=["z"]).to_dict("list")
-    {'sparsity': [0.9, 0.9], 'z_k_core': [-1.0, 1.0], 'z_edges': [0.0, 0.0]}
+        RankingError: a column is missing.
     """
     pandas = require("pandas", "rank", "features of candidates")
-    if missing := [name for name in ("sparsity", *metrics, *group) if name not in rows.columns]:
+    if missing := [name for name in ("method", *METRICS) if name not in rows.columns]:
         raise RankingError(
             f"features need the column {missing[0]!r}; got {', '.join(map(str, rows.columns))}"
         )
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise RankingError(f"unknown kind of feature {unknown[0]!r}; expected {' or '.join(KINDS)}")
-    values = rows[list(metrics)].to_numpy("float64", copy=True)  # (rows, metrics)
-    values[~np.isfinite(values)] = np.nan
-    codes = (
-        rows.groupby(list(group), sort=False).ngroup().to_numpy() if group else np.zeros(len(rows), "int64")
-    )
-    maps = {"z": _standardised, "rank": _ranked}
-    columns = {"sparsity": rows["sparsity"].to_numpy("float64")}
-    for kind in kinds:
-        relative = np.empty_like(values)
-        for members in _groups(codes):
-            relative[members] = maps[kind](values[members])
-        columns |= {f"{kind}_{name}": relative[:, i] for i, name in enumerate(metrics)}
-    return pandas.DataFrame(columns, index=rows.index)
+    values = {name: rows[name].to_numpy("float64", copy=True) for name in METRICS}
+    for column in values.values():
+        column[~np.isfinite(column)] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        columns = {name: feature(values) for name, feature in FEATURES.items()}
+    columns["dynamic"] = rows["method"].str.lower().isin(DYNAMIC_METHODS).to_numpy("float64")
+    return pandas.DataFrame(columns, index=rows.index).replace([np.inf, -np.inf], np.nan)
 
 
-def standardised_within(values: "pandas.Series", group: Sequence["pandas.Series"]) -> "pandas.Series":
-    """(x − mean) / std within each group; 0 where the group does not vary.
+def group_context(
+    rows: "pandas.DataFrame", features: "pandas.DataFrame", codes: np.ndarray
+) -> "pandas.DataFrame":
+    """What the candidates of a group have in common.
 
-    >>> import pandas
-    >>> standardised_within(pandas.Series([1.0, 2.0, 7.0]), [pandas.Series(["a", "a", "b"])]).tolist()
-    [-1.0, 1.0, 0.0]
+    Args:
+        rows: the column ``sparsity``.
+        features: `topology_features` of the same rows.
+        codes: (rows,) the number of each row's group.
+
+    Returns:
+        float64 frame: ``log_keep`` = log(1 − sparsity), ``group_degree`` and ``group_alive``, the medians of
+        ``degree`` and ``alive`` over the group.
     """
     pandas = require("pandas", "rank", "features of candidates")
-    result = np.empty(len(values))
-    numbers = values.to_numpy("float64")[:, None]
-    for members in _groups(values.groupby(list(group), sort=False).ngroup().to_numpy()):
-        result[members] = _standardised(numbers[members])[:, 0]
-    return pandas.Series(result, index=values.index)
+    medians = features[["degree", "alive"]].groupby(codes).transform("median").to_numpy()
+    columns = (np.log1p(-rows["sparsity"].to_numpy("float64")), medians[:, 0], medians[:, 1])
+    return pandas.DataFrame(dict(zip(CONTEXT, columns, strict=True)), index=rows.index)
+
+
+def group_codes(rows: "pandas.DataFrame", group: Sequence[str]) -> np.ndarray:  # (rows,) int64
+    """The number of each row's group, from 0; all rows are one group where ``group`` is empty."""
+    if missing := [name for name in group if name not in rows.columns]:
+        raise RankingError(f"groups need the column {missing[0]!r}; got {', '.join(map(str, rows.columns))}")
+    if not group:
+        return np.zeros(len(rows), "int64")
+    return rows.groupby(list(group), sort=False).ngroup().to_numpy()
 
 
 def report_rows(reports: Mapping[str, "Report"], sparsity: float) -> "pandas.DataFrame":
@@ -124,32 +186,3 @@ def report_rows(reports: Mapping[str, "Report"], sparsity: float) -> "pandas.Dat
             for method, report in reports.items()
         ]
     )
-
-
-def _groups(codes: np.ndarray) -> list[np.ndarray]:
-    """The row numbers of each group, given the group number of each row."""
-    if not len(codes):
-        return []
-    order = np.argsort(codes, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-
-
-def _standardised(values: np.ndarray) -> np.ndarray:  # (candidates, metrics)
-    known = np.isfinite(values)
-    count = np.maximum(known.sum(0), 1)
-    # Dividing by a power of two near the largest value is exact, and keeps the squares of huge values finite.
-    largest = np.where(known, np.abs(values), 0).max(0)
-    scaled = np.where(known, np.ldexp(values, -np.frexp(largest)[1]), 0)
-    centred = np.where(known, scaled - scaled.sum(0) / count, 0)
-    deviation = np.sqrt((centred**2).sum(0) / count)
-    return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > _CONSTANT)
-
-
-def _ranked(values: np.ndarray) -> np.ndarray:  # (candidates, metrics)
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        below = (values[:, None, :] > values[None, :, :]).sum(1)
-        equal = (values[:, None, :] == values[None, :, :]).sum(1) - known  # itself taken out
-    others = known.sum(0) - 1
-    share = np.divide(below + equal / 2, others, out=np.full(values.shape, 0.5), where=others > 0)
-    return np.where(known, share, 0.5)

@@ -3,70 +3,66 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mge_gpu.errors import MGEError, RankingError
-from mge_gpu.ranking.evaluate import evaluate, summary
-from mge_gpu.ranking.features import TOPOLOGY_METRICS, WEIGHT_METRICS
-from mge_gpu.ranking.ranker import SUBSETS, Ranker
-from mge_gpu.ranking.table import PAI_METHODS, load_table, table_file, table_sha256
+from mge_gpu.metrics.report import json_ready
+from mge_gpu.ranking.agreement import seed_ceiling, summary
+from mge_gpu.ranking.evaluate import evaluate, method_sets
+from mge_gpu.ranking.ranker import Ranker
+from mge_gpu.ranking.table import load_table, table_file, table_sha256
+from mge_gpu.ranking.tuning import GRID, Fits, tune
 
 NOTES = (
-    "Features are topometrics standardised within the group of candidates (one model, data set, sparsity and "
-    "seed), and the sparsity; no raw counts, and nothing that names the method.",
-    f"Without {', '.join(WEIGHT_METRICS)}: the table measured them on trained weights, while candidates are "
-    "ranked at initialization.",
+    "Features are differences of topometrics between two candidates of one group (model, data set, sparsity "
+    "and seed), how dense and how alive the group is, and whether a method moves its mask while training.",
+    "Without strength, spectral_gap, spectral_radius: the table measured them on trained weights, while "
+    "candidates are ranked at initialization.",
     "The table misplaces the edges of strided convolutions that do not divide their padded width, which adds "
-    "false sinks and sources that exact graphs of the same masks lack. Leaving out sink_nodes, source_nodes, "
-    "removable_out and removable_in costs about 0.02 of tau in the evaluation (mean of 3 seeds).",
-    "The table's motif counts are sampled estimates, comparable within a group.",
+    "false sinks and sources that exact graphs of the same masks lack.",
+    "The table's motif counts are sampled estimates.",
     "The table's er is ERK with probabilities clipped and no fix-up, its uniform one random draw over all "
     "weights.",
     "The baseline is each method's mean rank at the same sparsity on the other architectures.",
-    "The evaluation leaves one architecture out; the hyperparameters were chosen by the same scores.",
+    "The evaluation leaves one architecture out; settings were chosen within the others.",
 )
 
 
-def fit_and_evaluate(table: str | Path, *, seed: int = 0, subsets: int = SUBSETS) -> Ranker:
-    """Fit the ranker that is shipped, with its leave-one-architecture-out scores in its provenance.
+def fit_and_evaluate(table: str | Path, *, seed: int = 0) -> Ranker:
+    """Fit the ranker that is shipped, with its nested leave-one-architecture-out scores in its provenance.
 
     ``provenance["evaluation"]`` holds `summary` for all methods and for those that prune at initialization,
-    with the features that are shipped, and with the three weight-dependent metrics besides.
+    ``provenance["ceiling"]`` `seed_ceiling`'s, ``provenance["folds"]`` what each fold chose.
 
     Raises:
         RankingError: the table cannot be used, see `load_table` and `evaluate`.
     """
     frame = load_table(table)
-    groups = {
-        "all methods": frame["method"].unique().tolist(),
-        "pruning at initialization": [m for m in PAI_METHODS if m in set(frame["method"])],
-    }
-    variants: dict[str, dict[str, Any]] = {
-        "as shipped": {"metrics": TOPOLOGY_METRICS, "subsets": subsets},
-        "with weight metrics": {"metrics": (*TOPOLOGY_METRICS, *WEIGHT_METRICS), "subsets": subsets},
-        "fitted to groups of exactly these methods": {"metrics": TOPOLOGY_METRICS, "subsets": 0},
-        "fitted to groups of exactly these methods, with weight metrics": {
-            "metrics": (*TOPOLOGY_METRICS, *WEIGHT_METRICS),
-            "subsets": 0,
-        },
-    }
-    scores = {}
-    for name, methods in groups.items():
-        for variant, options in variants.items():
-            same = methods if not options["subsets"] else None
-            evaluated = evaluate(frame, methods, train_methods=same, seed=seed, **options)
-            scores[f"{len(methods)} methods ({name}), {variant}"] = summary(evaluated)
+    fits = Fits(frame, seed=seed)
+    scores: dict[str, Any] = {}
+    ceiling: dict[str, Any] = {}
+    folds: list[Any] = []
+    for name, methods in method_sets(frame).items():
+        found = evaluate(frame, methods, grid=GRID, fits=fits)
+        scores[name] = summary(found)
+        ceiling[name] = summary(seed_ceiling(frame[frame["method"].isin(methods)]))
+        folds = found.attrs["folds"]
+    choice = tune(fits, GRID)
     facts = {
-        "command": "python -m mge_gpu.ranking.fit --table DIR --out FILE"
-        + f" --seed {seed}" * (seed != 0)
-        + f" --subsets {subsets}" * (subsets != SUBSETS),
+        "command": "python -m mge_gpu.ranking.fit --table DIR --out FILE" + f" --seed {seed}" * (seed != 0),
         "table": table_file(table).name,
         "table_sha256": table_sha256(table),
         "evaluation": scores,
+        "ceiling": ceiling,
+        "folds": folds,
         "notes": list(NOTES),
     }
-    return Ranker.fit(frame, seed=seed, subsets=subsets, provenance=facts)
+    whole = fits.ranker(choice.settings, ())
+    return replace(
+        whole, temperature=choice.temperature, provenance=json_ready({**whole.provenance, **facts})
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,15 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mge_gpu.ranking.fit", description=__doc__)
     parser.add_argument("--table", required=True, help="CSV table in the published format, or its directory")
     parser.add_argument("--out", required=True, type=Path, help="JSON file for the fitted ranker")
-    parser.add_argument("--seed", type=int, default=0, help="for bagging and random subsets (default: 0)")
-    parser.add_argument(
-        "--subsets", type=int, default=SUBSETS, help=f"random subsets a group (default: {SUBSETS})"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="for bagging (default: 0)")
     options = parser.parse_args(arguments)
     try:
         if not options.out.parent.is_dir():  # known before the minutes of fitting, not after
             raise RankingError(f"{options.out}: there is no folder {options.out.parent}")
-        ranker = fit_and_evaluate(options.table, seed=options.seed, subsets=options.subsets)
+        ranker = fit_and_evaluate(options.table, seed=options.seed)
         ranker.save(options.out)
     except MGEError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -90,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{options.out}: fitted to {ranker.provenance['rows']} networks; leaving one architecture out:")
     for name, scores in ranker.provenance["evaluation"].items():
         print(
-            f"  {name}: tau {scores['tau']:.3f} (mean rank {scores['baseline_tau']:.3f}), "
-            f"RBO {scores['rbo']:.3f} (mean rank {scores['baseline_rbo']:.3f})"
+            f"  {name}: tau {scores['kendall_tau']:.3f} (mean rank {scores['baseline']['kendall_tau']:.3f}), "
+            f"RBO {scores['rbo']:.3f} (mean rank {scores['baseline']['rbo']:.3f})"
         )
     return 0
 

@@ -11,13 +11,32 @@ from mge_gpu.errors import RankingError
 _HEADER = {"version": "v4", "num_class": "1", "num_tree_per_iteration": "1"}
 _END = "end of trees"
 _PER_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
-_PER_NODE = ("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child")
-_PER_NODE_TOO = ("internal_value", "internal_weight", "internal_count")
+_PER_NODE = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
+_PER_NODE_TOO = ("split_gain", "internal_value", "internal_weight", "internal_count")
+_DROPPED = ("split_gain", "leaf_weight", "internal_value", "internal_weight")
+_ROUNDED = ("threshold", "leaf_value")
 
 
-def trees_only(text: str) -> str:
-    """The text up to its last tree: importances and training parameters play no part in predicting."""
-    return text.split(_END)[0] + _END + "\n"
+def compact(text: str) -> str:
+    """The same trees in fewer characters: what predictions and SHAP values do not need is left out.
+
+    Importances, training parameters, gains, weights and inner values go; thresholds and leaf values are
+    rounded to 7 digits, which is what a 32-bit float holds.
+    """
+    head, *trees = text.split(_END)[0].split("\nTree=")
+    kept = []
+    for tree in trees:
+        lines = []
+        for line in tree.splitlines():
+            name, equals, value = line.partition("=")
+            if name in _ROUNDED:
+                line = name + equals + " ".join(f"{float(part):.7g}" for part in value.split())
+            if name not in _DROPPED:
+                lines.append(line)
+        kept.append("Tree=" + "\n".join(lines).rstrip("\n") + "\n\n\n")
+    sizes = " ".join(str(len(tree.encode())) for tree in kept)
+    lines = [f"tree_sizes={sizes}" if line.startswith("tree_sizes=") else line for line in head.splitlines()]
+    return "\n".join(lines) + "\n" + "".join(kept) + _END + "\n"
 
 
 def check_model_text(text: str, features: Sequence[str]) -> None:

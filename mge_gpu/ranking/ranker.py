@@ -1,10 +1,11 @@
-"""A fitted ranker: a LightGBM model, what it was fitted on, and the baseline that it has to beat."""
+"""A fitted ranker: LightGBM models, what they were fitted on, and the baseline that they have to beat."""
 
 import datetime
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -15,39 +16,57 @@ import numpy as np
 from mge_gpu import __version__
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
-from mge_gpu.metrics.report import PUBLISHED, json_ready
-from mge_gpu.ranking.features import KINDS, TOPOLOGY_METRICS, group_features
-from mge_gpu.ranking.model_text import check_model_text, trees_only
+from mge_gpu.metrics.report import json_ready
+from mge_gpu.ranking.features import GROUP, METRICS, group_codes, topology_features
+from mge_gpu.ranking.model_text import check_model_text
+from mge_gpu.ranking.pairs import VIEWS, columns_of, group_pairs, mean_chances, pair_features
 from mge_gpu.ranking.table import PAI_METHODS
-from mge_gpu.ranking.training import PARAMETERS, ROUNDS, fit_model_text, mean_ranks
+from mge_gpu.ranking.training import (
+    DEFAULTS,
+    PARAMETERS,
+    Settings,
+    fit_trees,
+    known_values,
+    mean_ranks,
+    mean_shares,
+)
 
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = "mge_gpu ranker 1"
-SUBSETS = 2
-DEFAULT_KINDS = ("z",)
-_LARGEST_FILE = 16 * 2**20  # bytes; the shipped file is 30 times smaller
+FORMAT = "mge_gpu ranker 2"
+_LARGEST_FILE = 16 * 2**20  # bytes; the shipped file is far smaller
+_DEPTH = 1.0
+"""How far below the sparsest group (in the log of the mean degree) the fallback has its whole weight."""
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Scores candidates from their topometrics relative to each other.
+    """Says how likely one candidate is to train to a better accuracy than another, from their topometrics.
 
     Attributes:
-        model_text: the trees in LightGBM's text format.
-        metrics: metric keys that the features are made of.
-        kinds: how they are made relative to the group of candidates, see `group_features`.
+        trees: view (see `mge_gpu.ranking.pairs.VIEWS`) -> trees in LightGBM's text format.
+        temperature: what the log-odds that the trees give are multiplied by, so that chances are calibrated
+            on architectures that the trees have not seen; 1 leaves them as they are.
+        fallback: the largest weight of the baseline, see `chances`.
+        least_degree: the log of the mean degree of the sparsest group that was learned from.
+        mean_shares: method -> sparsity -> mean share of the other methods that it beats, under the table's
+            names: the baseline without topology, to fall back on.
         mean_ranks: method -> sparsity -> mean rank (1 is best) among the pruning-at-initialization methods of
-            the table, under the table's names: the baseline without topology.
+            the table: the same baseline, to show.
         provenance: what the trees were fitted on and how; JSON types only.
     """
 
-    model_text: str = field(repr=False)
-    metrics: tuple[str, ...]
-    kinds: tuple[str, ...]
-    mean_ranks: Mapping[str, Mapping[str, float]]
+    trees: Mapping[str, str] = field(repr=False)
+    temperature: float
+    fallback: float
+    least_degree: float
+    mean_shares: Mapping[str, Mapping[str, float]] = field(repr=False)
+    mean_ranks: Mapping[str, Mapping[str, float]] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
+
+    metrics = METRICS
+    """The metrics that candidates must have been measured by."""
 
     @classmethod
     def fit(
@@ -56,9 +75,8 @@ class Ranker:
         methods: Sequence[str] | None = None,
         seed: int = 0,
         *,
-        metrics: Sequence[str] = TOPOLOGY_METRICS,
-        kinds: Sequence[str] = DEFAULT_KINDS,
-        subsets: int = SUBSETS,
+        settings: Settings = DEFAULTS,
+        temperature: float = 1.0,
         provenance: Mapping[str, Any] | None = None,
     ) -> "Ranker":
         """Fit to a table of trained networks. The same table and seed give the same ranker.
@@ -66,24 +84,15 @@ class Ranker:
         Args:
             table: as `load_table` gives it.
             methods: the methods to learn from; None takes all in the table.
-            seed: for LightGBM's bagging and the random subsets.
-            metrics: metric keys to make features of. The default leaves out what depends on the values of the
-                weights: the table has trained ones, a network that is to be ranked has not.
-            kinds: how metrics are made relative to the group.
-            subsets: how many random subsets of each group to learn from beside the whole group.
+            seed: for LightGBM's bagging.
+            settings: see `Settings`.
+            temperature: see `Ranker`; `mge_gpu.ranking.tuning.tune` finds it.
             provenance: facts to record besides those that are known here.
 
         Raises:
-            RankingError: a method or a metric is unknown, or the table holds nothing to learn from.
+            RankingError: a method is unknown, or the table holds nothing to learn from.
         """
         rows = restricted(table, methods)
-        if not metrics or (unknown := [name for name in metrics if name not in PUBLISHED]):
-            raise RankingError(
-                f"unknown metric {unknown[0]!r} to rank by; known are {', '.join(PUBLISHED)}"
-                if metrics
-                else "a ranker needs at least one metric"
-            )
-        text = trees_only(fit_model_text(rows, metrics, kinds, subsets=subsets, seed=seed))
         at_init = rows[rows["method"].isin(PAI_METHODS)]
         facts = {
             "rows": len(rows),
@@ -91,51 +100,87 @@ class Ranker:
             "models": sorted(rows["model"].unique()),
             "datasets": sorted(rows["dataset"].unique()),
             "sparsities": sorted(rows["sparsity"].unique().tolist()),
-            "subsets": subsets,
             "seed": seed,
-            "parameters": {**PARAMETERS, "rounds": ROUNDS},
+            "settings": asdict(settings),
+            "parameters": dict(PARAMETERS),
             "versions": versions(),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
+        features = topology_features(rows)
         return cls(
-            model_text=text,
-            metrics=tuple(metrics),
-            kinds=tuple(kinds),
+            trees=fit_trees(rows, settings, seed),
+            temperature=temperature,
+            fallback=settings.fallback,
+            least_degree=float(features["degree"].groupby(group_codes(rows, GROUP)).median().min()),
+            mean_shares=mean_shares(rows),
             mean_ranks=mean_ranks(at_init if len(at_init) else rows),
             provenance=json_ready(facts | dict(provenance or {})),
         )
 
-    @property
-    def feature_names(self) -> list[str]:
-        """The columns that `predict` expects, in this order."""
-        return ["sparsity", *(f"{kind}_{metric}" for kind in self.kinds for metric in self.metrics)]
+    def chances(
+        self, rows: "pandas.DataFrame", group: Sequence[str] = ()
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The chance that the first of two candidates of a group trains to a better accuracy than the second.
 
-    def features(self, rows: "pandas.DataFrame", group: Sequence[str] = ()) -> "pandas.DataFrame":
-        """`group_features` with this ranker's metrics and kinds; all rows are one group unless told."""
-        return group_features(rows, self.metrics, group=group, kinds=self.kinds)
+        The boosters' mean over both orders of the pair, its log-odds times ``temperature``. Where a group is
+        sparser than all that were learned from, `depth` says how far, and the chance is mixed with that of
+        the baseline, (1 + s_first − s_second) / 2 for the two methods' ``mean_shares``, with a weight of up
+        to ``fallback``; a pair with a method that the baseline does not know is left as it is. On the dense
+        side topology holds up and the baseline does not, see docs/ranker.md, so nothing is mixed in there.
 
-    def predict(self, features: "pandas.DataFrame") -> np.ndarray:  # (rows,), float64
-        """The predicted accuracy in units of the group's standard deviation; higher is better.
+        Args:
+            rows: columns ``method``, ``sparsity`` and `metrics`, and those of ``group``.
+            group: columns whose values are the same within a group; none makes all rows one group.
+
+        Returns:
+            first, second: (pairs,) row numbers, each pair in both orders; chances: (pairs,) float64.
 
         Raises:
-            RankingError: a feature column is missing.
+            RankingError: a column is missing.
         """
-        if missing := [name for name in self.feature_names if name not in features.columns]:
-            raise RankingError(
-                f"the ranker needs the feature {missing[0]!r}; got {', '.join(features.columns)}"
-            )
-        values = features[self.feature_names].to_numpy("float64")
-        return np.asarray(self._booster.predict(values, num_threads=1), dtype="float64")
+        first, second = group_pairs(group_codes(rows, group))
+        features = pair_features(rows, group, first, second)
+        if not len(first):
+            return first, second, np.empty(0)
+        each = [
+            booster.predict(features[:, columns_of(view)], num_threads=1)
+            for view, booster in self._boosters.items()
+        ]
+        chance = np.mean(each, axis=0)
+        reverse = np.empty(len(first), "int64")
+        reverse[np.lexsort((second, first))] = np.lexsort((first, second))
+        chance = np.clip((chance + 1 - chance[reverse]) / 2, 1e-6, 1 - 1e-6)
+        chance = 1 / (1 + np.exp(-self.temperature * np.log(chance / (1 - chance))))
+        known = known_values(self.mean_shares, rows)
+        baseline = (1 + known[first] - known[second]) / 2
+        weight = np.where(np.isfinite(baseline), self.fallback * self.depth(rows, group)[first], 0)
+        return first, second, chance + weight * (np.nan_to_num(baseline) - chance)
+
+    def predict(self, rows: "pandas.DataFrame", group: Sequence[str] = ()) -> np.ndarray:  # (rows,), float64
+        """Each candidate's mean chance to beat another one of its group, see `chances`; higher is better."""
+        first, _, chance = self.chances(rows, group)
+        return mean_chances(len(rows), first, chance)
+
+    def depth(self, rows: "pandas.DataFrame", group: Sequence[str] = ()) -> np.ndarray:  # (rows,), float64
+        """How far out of its depth the ranker is: 0 where it has learned from groups as sparse, up to 1."""
+        features = topology_features(rows)
+        degree = features["degree"].groupby(group_codes(rows, group)).transform("median").to_numpy()
+        return np.clip(np.nan_to_num((self.least_degree - degree) / _DEPTH), 0, 1)
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file. Raises RankingError where it cannot be written."""
         document = {
             "format": FORMAT,
             "provenance": self.provenance,
-            "metrics": self.metrics,
-            "kinds": self.kinds,
+            "temperature": self.temperature,
+            "fallback": self.fallback,
+            "least_degree": self.least_degree,
+            "mean_shares": self.mean_shares,
             "mean_ranks": self.mean_ranks,
-            "model": self.model_text.splitlines(),
+            "models": [
+                {"view": view, "features": VIEWS[view], "trees": text.splitlines()}
+                for view, text in self.trees.items()
+            ],
         }
         try:
             Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -167,9 +212,9 @@ class Ranker:
             ) from error
 
     @cached_property
-    def _booster(self) -> Any:
+    def _boosters(self) -> dict[str, Any]:
         lightgbm = require("lightgbm", "rank", "ranking pruning methods")
-        return lightgbm.Booster(model_str=self.model_text)
+        return {view: lightgbm.Booster(model_str=text) for view, text in self.trees.items()}
 
 
 def restricted(table: "pandas.DataFrame", methods: Sequence[str] | None) -> "pandas.DataFrame":
@@ -195,31 +240,56 @@ def versions() -> dict[str, str]:
 def _from_document(document: Any) -> Ranker:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise RankingError(f"expected a JSON object with format {FORMAT!r}")
-    metrics, kinds = _strings(document, "metrics", tuple(PUBLISHED)), _strings(document, "kinds", KINDS)
-    lines = _strings(document, "model", None)
-    ranks, provenance = document.get("mean_ranks"), document.get("provenance")
+    provenance = document.get("provenance")
     if not isinstance(provenance, dict):
         raise RankingError("'provenance' must be an object")
-    if not isinstance(ranks, dict) or not all(_is_rank_row(row) for row in ranks.values()):
-        raise RankingError("'mean_ranks' must map methods to sparsities to ranks from 1 on")
-    ranker = Ranker("\n".join(lines) + "\n", metrics, kinds, ranks, provenance)
-    check_model_text(ranker.model_text, ranker.feature_names)
-    return ranker
+    return Ranker(
+        trees=_trees(document.get("models")),
+        temperature=_number(document, "temperature", 0, math.inf),
+        fallback=_number(document, "fallback", 0, 1),
+        least_degree=_number(document, "least_degree", -math.inf, math.inf),
+        mean_shares=_by_method(document, "mean_shares", 0, 1),
+        mean_ranks=_by_method(document, "mean_ranks", 1, math.inf),
+        provenance=provenance,
+    )
 
 
-def _is_rank_row(row: Any) -> bool:
-    if not isinstance(row, dict) or not row:
-        return False
-    numbers = all(isinstance(rank, int | float) and not isinstance(rank, bool) for rank in row.values())
-    return numbers and all(rank >= 1 and 0 <= float(sparsity) < 1 for sparsity, rank in row.items())
+def _trees(models: Any) -> dict[str, str]:
+    if not isinstance(models, list) or not models or not all(isinstance(model, dict) for model in models):
+        raise RankingError("'models' must be a list of objects")
+    found: dict[str, str] = {}
+    for model in models:
+        view, lines = model.get("view"), model.get("trees")
+        if not isinstance(view, str) or view not in VIEWS or view in found:
+            raise RankingError(f"'view' must be each of {', '.join(VIEWS)} at most once; got {view!r}")
+        if model.get("features") != list(VIEWS[view]):
+            raise RankingError(f"the features of {view!r} must be {', '.join(VIEWS[view])}")
+        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+            raise RankingError("'trees' must be a list of strings")
+        found[view] = "\n".join(lines) + "\n"
+        check_model_text(found[view], VIEWS[view])
+    return found
 
 
-def _strings(document: dict[str, Any], name: str, allowed: tuple[str, ...] | None) -> tuple[str, ...]:
-    value = document.get(name)
-    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
-        raise RankingError(f"{name!r} must be a list of strings")
-    if allowed is not None and (set(value) - set(allowed) or len(set(value)) < len(value)):
-        raise RankingError(
-            f"{name!r} must hold each of {', '.join(allowed)} at most once; got {', '.join(value)}"
-        )
-    return tuple(value)
+def _is_number(value: Any, low: float, high: float) -> bool:
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return real and low <= value <= high
+
+
+def _number(document: dict[str, Any], name: str, low: float, high: float) -> float:
+    value: Any = document.get(name)
+    if not _is_number(value, low, high):
+        raise RankingError(f"{name!r} must be a number from {low} to {high}")
+    return float(value)
+
+
+def _by_method(document: dict[str, Any], name: str, low: float, high: float) -> dict[str, dict[str, float]]:
+    values = document.get(name)
+    if not isinstance(values, dict) or not all(
+        isinstance(row, dict)
+        and row
+        and all(_is_number(value, low, high) and 0 <= float(key) < 1 for key, value in row.items())
+        for row in values.values()
+    ):
+        raise RankingError(f"{name!r} must map methods to sparsities to numbers from {low} to {high}")
+    return values

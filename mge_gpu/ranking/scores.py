@@ -1,4 +1,4 @@
-"""How well one order of methods agrees with another: Kendall's tau and rank-biased overlap."""
+"""How alike two orders of methods are: Kendall's tau and rank-biased overlap."""
 
 from collections.abc import Sequence
 
@@ -22,29 +22,58 @@ def kendall_tau(predicted: Sequence[float], actual: Sequence[float]) -> float:
     return float(stats.kendalltau(np.asarray(predicted, float), np.asarray(actual, float)).statistic)
 
 
-def rank_biased_overlap(first: Sequence[str], second: Sequence[str], p: float = 0.9) -> float:
-    """Extrapolated rank-biased overlap of two orders of the same items, best first.
+def rank_biased_overlap(
+    first: Sequence[str | Sequence[str]], second: Sequence[str | Sequence[str]], p: float = 0.9
+) -> float:
+    """Extrapolated rank-biased overlap of two orders of the same items, best first, ties allowed.
 
-    With A_d the share of items that the first d of both have in common and k their length,
-    RBO_ext = A_k p^k + (1 − p)/p Σ_{d=1..k} A_d p^d (equation 23 of Webber, Moffat and Zobel, "A similarity
-    measure for indefinite rankings", ACM TOIS 2010, with X_d = d A_d). Both orders hold the same items here,
-    so A_k = 1. The first places weigh most; 1 means the same order.
+    With S_d the items of one order down to depth d, a tied group counting as soon as it begins, and
+    A_d = 2 |S_d ∩ T_d| / (|S_d| + |T_d|), the two orders' agreement there,
+    RBO_ext = A_k p^k + (1 − p)/p Σ_{d=1..k} A_d p^d (equations 23 and 30 of Webber, Moffat and Zobel, "A
+    similarity measure for indefinite rankings", ACM TOIS 2010). Both orders hold the same k items here, so
+    A_k = 1. The first places weigh most; 1 means the same order.
+
+    Args:
+        first, second: an item, or a sequence of items that tie, for each place.
+        p: how slowly the weight of a place falls, in (0, 1).
 
     Raises:
         RankingError: the orders are not of the same items, repeat one, or are empty; p is not in (0, 1).
 
     >>> round(rank_biased_overlap(["erk", "snip"], ["snip", "erk"]), 6)
     0.9
+    >>> round(rank_biased_overlap([("erk", "snip")], ["snip", "erk"]), 6)
+    0.966667
     """
     if not 0 < p < 1:
         raise RankingError(f"rank-biased overlap needs p between 0 and 1, got {p}")
-    if not first or len(set(first)) != len(first) or len(first) != len(second) or set(first) != set(second):
+    tops, others = _seen(first), _seen(second)
+    if not tops or len(tops) != len(others) or tops[-1] != others[-1] or len(tops[-1]) != len(tops):
         raise RankingError(
             f"rank-biased overlap compares two orders of the same items, got {first} and {second}"
         )
-    total, seen_first, seen_second = 0.0, set(), set()
-    for depth, (a, b) in enumerate(zip(first, second, strict=True), start=1):
-        seen_first.add(a)
-        seen_second.add(b)
-        total += len(seen_first & seen_second) / depth * p ** (depth - 1)
-    return p ** len(first) + (1 - p) * total
+    agreement = [2 * len(a & b) / (len(a) + len(b)) for a, b in zip(tops, others, strict=True)]
+    return p ** len(tops) + (1 - p) * sum(a * p**d for d, a in enumerate(agreement))
+
+
+def tied_order(items: Sequence[str], scores: Sequence[float]) -> list[tuple[str, ...]]:
+    """The items by score, highest first; those of equal score together.
+
+    >>> tied_order(["a", "b", "c"], [1.0, 2.0, 1.0])
+    [('b',), ('a', 'c')]
+    """
+    places: dict[float, list[str]] = {}
+    for item, score in zip(items, scores, strict=True):
+        places.setdefault(float(score), []).append(item)
+    return [tuple(sorted(places[score])) for score in sorted(places, reverse=True)]
+
+
+def _seen(order: Sequence[str | Sequence[str]]) -> list[set[str]]:
+    """The items seen at each depth from 1 to the number of items."""
+    seen: set[str] = set()
+    result: list[set[str]] = []
+    for place in order:
+        items = [place] if isinstance(place, str) else list(place)
+        seen = seen | set(items)
+        result += [seen] * len(items)
+    return result

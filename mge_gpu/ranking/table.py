@@ -39,6 +39,12 @@ Published ``er`` is ERK with probabilities above 1 clipped and the loss not made
 is one random draw over all weights, uniform over the layers only on average.
 """
 
+DYNAMIC_METHODS = ("set", "dsr", "snfs", "rigl", "itop", "itop-set", "itop-rigl")
+"""Methods that move the mask while the network trains; the table's topometrics are those of the last mask.
+
+That is the one thing about a method that topology does not tell and that a ranker is told.
+"""
+
 PUBLISHED_SPARSITIES = (0.6, 0.8, 0.9, 0.95, 0.98)
 
 

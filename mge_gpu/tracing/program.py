@@ -110,12 +110,23 @@ class Layer:
 
     def matrix(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight as (C_out, C_in / groups, taps), whichever way the layer stores it."""
-        w = weight.detach().reshape(*self.weight_shape[:2], -1)  # (d0, d1, taps)
-        if not self.transposed:
-            return w
-        d0, d1, taps = w.shape
-        w = w.reshape(self.groups, d0 // self.groups, d1, taps).transpose(1, 2)
-        return w.reshape(self.groups * d1, d0 // self.groups, taps)
+        return weight_matrix(weight.reshape(self.weight_shape), self.groups, self.transposed)
+
+
+def weight_matrix(weight: torch.Tensor, groups: int = 1, transposed: bool = False) -> torch.Tensor:
+    """A layer's weight as (C_out, C_in / groups, taps), detached.
+
+    ``transposed``: it is that of a transposed convolution, (C_in, C_out / groups, taps...).
+
+    >>> weight_matrix(torch.zeros(4, 3, 2, 2), groups=2, transposed=True).shape
+    torch.Size([6, 2, 4])
+    """
+    w = weight.detach().flatten(2) if weight.dim() > 2 else weight.detach()[..., None]  # (d0, d1, taps)
+    if not transposed:
+        return w
+    d0, d1, taps = w.shape
+    w = w.reshape(groups, d0 // groups, d1, taps).transpose(1, 2)
+    return w.reshape(groups * d1, d0 // groups, taps)
 
 
 @dataclass(frozen=True)

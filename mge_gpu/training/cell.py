@@ -3,6 +3,7 @@
 import itertools
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mge_gpu.graph import encode
 from mge_gpu.metrics import topometrics
 from mge_gpu.metrics.report import PUBLISHED
 from mge_gpu.model_spec import load_model, num_outputs
-from mge_gpu.pruning import METHODS, LayerCollapseWarning, prune
+from mge_gpu.pruning import METHODS, InexactCountWarning, LayerCollapseWarning, prune
 from mge_gpu.training.recipe import Recipe
 from mge_gpu.training.train import Progress, train
 
@@ -88,7 +89,8 @@ def grow(
     how: dict[str, Any] = {"method": "static"}
     if cell.method in METHODS:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LayerCollapseWarning)  # a column says it
+            for said_by_a_column in (LayerCollapseWarning, InexactCountWarning):
+                warnings.simplefilter("ignore", said_by_a_column)
             how["masks"] = prune(
                 model,
                 cell.method,
@@ -160,7 +162,12 @@ def checked_cells(
 
     Raises TrainingError on an unknown method, a sparsity outside [0, 1), a repeated value or none at all.
     """
-    named = {"models": models, "methods": methods, "sparsities": sparsities, "seeds": seeds}
+    named: dict[str, Sequence[Any]] = {
+        "models": models,
+        "methods": methods,
+        "sparsities": sparsities,
+        "seeds": seeds,
+    }
     for what, values in named.items():
         if not values:
             raise TrainingError(f"a study needs {what}, got none")

@@ -1,6 +1,7 @@
 """A study: many networks, pruned by several methods, trained and measured, as a table to fit a ranker on."""
 
 import concurrent.futures
+import concurrent.futures.process
 import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,13 +70,15 @@ def study(
     pandas = require("pandas", "rank", "the table of a study")  # and not after the training
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise TrainingError(f"workers must be a positive integer, got {workers!r}")
+    if unused := [method for method in options or {} if method not in methods]:
+        raise TrainingError(f"options are given for {unused[0]!r}, which is not among the methods")
     setting = Setting(
         tuple(input_shape),
         str(data),
         None if root is None else str(root),
         recipe or Recipe(),
         tuple(metrics),
-        {method: dict(given) for method, given in (options or {}).items()},
+        {method: dict((options or {}).get(method, {})) for method in methods},
         device,
     )
     folder = _prepared(Path(out), setting)
@@ -138,6 +141,11 @@ def _grown(
                 if progress is not None:
                     progress(f"{number} of {total}: {waiting[future].name}", number / total)
                 yield waiting[future], future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise TrainingError(
+                f"one of {workers} worker processes ended without a word (out of memory?); what was done is "
+                "kept, so run again, with fewer workers"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list((pool._processes or {}).values()):
@@ -172,7 +180,7 @@ def _part(progress: Progress | None, cell: Cell, number: int, total: int) -> Pro
 
 
 def _prepared(folder: Path, setting: Setting) -> Path:
-    """The folder, which holds no study yet or one of this setting."""
+    """The folder, which holds no study yet or one of this setting; further methods bring their options."""
     wanted = json_ready(asdict(setting))
     wanted.pop("device")  # where it ran does not make another study of it
     try:
@@ -183,16 +191,17 @@ def _prepared(folder: Path, setting: Setting) -> Path:
             f"{folder}: cannot be made ({error.strerror or error}); expected a folder"
         ) from error
     file = folder / _SETTING
-    if not file.exists():
-        _write(file, wanted)
-        return folder
-    there = _json(file)
-    if different := [key for key in wanted if there.get(key) != wanted[key]]:
-        key = different[0]
-        raise TrainingError(
-            f"{folder}: holds a study with {key} {there.get(key)!r}, and {wanted[key]!r} is asked for; "
-            "use another folder"
-        )
+    there = _json(file) if file.exists() else wanted
+    wanted["options"] = {**there.get("options", {}), **wanted["options"]}
+    for key, value in wanted.items():
+        held = there.get(key)
+        if key == "options":
+            held = {**value, **(held or {})}
+        if held != value:
+            raise TrainingError(
+                f"{folder}: holds a study with {key} {held!r}, and {value!r} is asked for; use another folder"
+            )
+    _write(file, wanted)
     return folder
 
 

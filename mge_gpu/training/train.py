@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mge_gpu._files import read_file, write_whole
 from mge_gpu.data import Data
 from mge_gpu.dynamic import SparseTrainer
 from mge_gpu.errors import TrainingError
+from mge_gpu.pruning._loss import check_labels
 from mge_gpu.pruning._run import output_tensors, run
 from mge_gpu.training.recipe import Recipe
 
@@ -121,7 +123,7 @@ def train(
                 "loss": loss,
                 "seconds": earlier + time.perf_counter() - begin,
             }
-            write_whole(checkpoint, lambda file, state=state: torch.save(state, file))
+            write_whole(checkpoint, partial(torch.save, state))
             written = time.perf_counter()
     found = accuracy(model, parts[1], recipe.batch_size, device)
     if checkpoint is not None:
@@ -182,7 +184,9 @@ def _epoch(
             inputs = recipe.augmented(inputs, generator).to(device)
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device.type, dtype=half, enabled=recipe.amp):
-                loss = nn.functional.cross_entropy(_scores(model, inputs), labels.to(device))
+                scores = _scores(model, inputs)
+                check_labels(labels, scores.shape[1])
+                loss = nn.functional.cross_entropy(scores, labels.to(device))
             scaler.scale(loss).backward()
             trainer.step(scaler if scaler.is_enabled() else None)
             total += loss.detach() * len(chosen)

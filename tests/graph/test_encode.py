@@ -1,6 +1,7 @@
 """`encode`: masks, programs that are used again, rolled encodings, what it refuses, published sizes."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mge_gpu
+from mge_gpu.backends import DeviceWarning, device_of
 from mge_gpu.errors import GraphError, MaskError, MGEError, TracingError
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.masks import apply_masks
@@ -159,6 +161,13 @@ def test_device_of_no_kind(where: str) -> None:
 
 def test_cpu_may_be_named() -> None:
     assert mge_gpu.encode(nn.Linear(2, 2), (2,), device="cpu").device == torch.device("cpu")
+
+
+def test_a_graph_is_computed_where_its_weights_are() -> None:
+    assert mge_gpu.encode(nn.Linear(2, 2), (2,)).device == torch.device("cpu")
+    on_gpu = SimpleNamespace(device=torch.device("cuda", 9))  # no machine has ten GPUs
+    with pytest.warns(DeviceWarning, match="on the CPU, though the model is on a GPU: got device 'cuda"):
+        assert device_of(on_gpu) == torch.device("cpu")  # type: ignore[arg-type]
 
 
 def test_input_shape_missing_or_other() -> None:

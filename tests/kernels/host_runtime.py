@@ -52,6 +52,7 @@ class HostRuntime:
     """A `Runtime` of the host: blocks run one after the other, in a random order, their threads together."""
 
     xp = StrictNumpy()
+    out_of_memory = (torch.OutOfMemoryError,)
 
     def __init__(self, threads: int = 1, most_blocks: int = 7, seed: int = 0) -> None:
         self.block, self.most_blocks = threads, most_blocks
@@ -88,6 +89,9 @@ class HostRuntime:
     def available_memory(self) -> int | None:
         """Enough."""
         return None
+
+    def release(self) -> None:
+        """Nothing is held."""
 
     def tensor(self, array: DeviceArray) -> torch.Tensor:
         """A torch tensor in the array's memory."""

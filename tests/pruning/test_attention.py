@@ -7,6 +7,7 @@ from torch.nn.utils import parametrize, prune
 
 import mge_gpu
 from mge_gpu.masks import apply_masks, effective_weights, load_masks, masks_of, prunable_parameters
+from mge_gpu.pruning import METHODS
 
 NAMES = ["embed.weight", "attention.in_proj_weight", "attention.out_proj.weight", "head.weight"]
 
@@ -31,13 +32,17 @@ def test_projections_are_listed() -> None:
     assert apart == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]
 
 
-@pytest.mark.parametrize("method", ["uniform", "erk", "magnitude", "synflow", "snip"])
+@pytest.mark.parametrize(
+    "method", ["uniform", "erk", "magnitude", "synflow", "snip", "grasp", "prospr", "phew", "npb"]
+)
 def test_methods_prune_them(method: str) -> None:
     torch.manual_seed(0)
     model = Attentive().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     data = [(torch.randn(8, 5, 4), torch.randint(0, 3, (8,)))]
-    options = {"data": data} if method == "snip" else {}
+    options: dict[str, object] = {"data": data} if METHODS[method].needs_data else {}
+    if method == "grasp":
+        options["samples_per_class"] = 1
     masks = mge_gpu.prune(model, method, 0.6, input_shape=(5, 4), **options)
     assert list(masks) == NAMES
     assert sum(int(m.sum()) for m in masks.values()) == round(0.4 * sum(m.numel() for m in masks.values()))

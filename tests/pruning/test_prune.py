@@ -16,10 +16,20 @@ from mge_gpu import models
 from mge_gpu.data import load_data
 from mge_gpu.errors import DataError, MaskError, PruningError
 from mge_gpu.masks import apply_masks, prunable_parameters
-from mge_gpu.pruning import METHODS, LayerCollapseWarning, prune
+from mge_gpu.pruning import METHODS, InexactCountWarning, LayerCollapseWarning, Method, prune
 
 SPARSITIES = (0.6, 0.8, 0.9, 0.95, 0.98)
-DATA_FREE = [name for name, method in METHODS.items() if not method.needs_data]
+EXACT = [name for name, method in METHODS.items() if method.exact_count]
+INEXACT = [name for name in METHODS if name not in EXACT]
+RANDOM = ("uniform", "random", "er", "erk", "er_published", "expander")
+FEW: dict[str, dict[str, Any]] = {
+    "synflow": {"iterations": 3},
+    "grasp": {"samples_per_class": 1},
+    "prospr": {"steps": 1, "lr": 0.1},
+    "iterative_snip": {"steps": 2},
+    "force": {"steps": 2},
+    "ntk_sap": {"iterations": 2, "samples": 4},
+}
 
 
 def batch(shape: tuple[int, ...] = (3, 32, 32), size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,12 +38,12 @@ def batch(shape: tuple[int, ...] = (3, 32, 32), size: int = 8) -> tuple[torch.Te
 
 
 def quiet(model: nn.Module, method: str, sparsity: float, **options: Any) -> dict[str, torch.Tensor]:
-    """prune without its collapse warning, and with few SynFlow steps."""
-    if method == "synflow":
-        options.setdefault("iterations", 3)
+    """prune without its warnings, and with few steps and samples."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayerCollapseWarning)
-        return prune(model, method, sparsity, **{"input_shape": (3, 32, 32), "data": batch(), **options})
+        warnings.simplefilter("ignore", InexactCountWarning)
+        defaults = {"input_shape": (3, 32, 32), "data": batch(), **FEW.get(method, {})}
+        return prune(model, method, sparsity, **{**defaults, **options})
 
 
 class Small(nn.Module):
@@ -67,7 +77,7 @@ def resnet20() -> nn.Module:
 
 
 @pytest.mark.parametrize("sparsity", SPARSITIES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EXACT)
 def test_counts_are_exact_on_resnet20(resnet20: nn.Module, method: str, sparsity: float) -> None:
     masks = quiet(resnet20, method, sparsity)
     weights = prunable_parameters(resnet20)
@@ -76,6 +86,32 @@ def test_counts_are_exact_on_resnet20(resnet20: nn.Module, method: str, sparsity
     assert sum(int(mask.sum()) for mask in masks.values()) == round((1 - sparsity) * total)
     for name, mask in masks.items():
         assert mask.dtype == torch.bool and mask.shape == weights[name].shape and mask.device.type == "cpu"
+
+
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("method", INEXACT)
+def test_a_count_that_is_not_exact_is_said(resnet20: nn.Module, method: str, sparsity: float) -> None:
+    with pytest.warns(InexactCountWarning) as caught:
+        masks = prune(resnet20, method, sparsity)
+    kept, total = sum(int(mask.sum()) for mask in masks.values()), 270_896
+    assert {name: tuple(m.shape) for name, m in masks.items()} == {
+        name: tuple(w.shape) for name, w in prunable_parameters(resnet20).items()
+    }
+    asked = round((1 - sparsity) * total)
+    text = (
+        f"{method} keeps {kept:,} of 270,896 weights (sparsity {1 - kept / total:.4f}), "
+        f"{kept - asked:+,} from the {asked:,} of sparsity {sparsity:g}"
+    )
+    assert [str(warning.message) for warning in caught] == [text]
+
+
+def test_a_method_that_breaks_its_promise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lazy(model: nn.Module, sparsity: float) -> dict[str, torch.Tensor]:
+        return {name: torch.ones_like(w).bool() for name, w in prunable_parameters(model).items()}
+
+    monkeypatch.setitem(METHODS, "lazy", Method("lazy", lazy, "keeps all", "none"))
+    with pytest.raises(PruningError, match=r"lazy keeps 360 of 360 .*\+180 from the 180 .*promises"):
+        prune(small(), "lazy", 0.5)
 
 
 @pytest.mark.parametrize("method", ["uniform", "random", "er", "erk", "magnitude"])
@@ -161,7 +197,7 @@ def test_the_same_seed_gives_the_same_masks(method: str) -> None:
     again = quiet(model, method, 0.7, seed=3, **options)
     assert same(first, again)
     other = quiet(model, method, 0.7, seed=4, **options)
-    depends_on_the_seed = method in ("uniform", "random", "er", "erk", "snip")
+    depends_on_the_seed = METHODS[method].needs_data or method in (*RANDOM, "ntk_sap", "phew", "npb")
     assert same(first, other) != depends_on_the_seed
 
 
@@ -225,7 +261,9 @@ def test_half_precision_models_are_scored_in_float32() -> None:
     model = small().to(torch.bfloat16)
     for method in METHODS:
         masks = quiet(model, method, 0.5, **SMALL)
-        assert sum(int(mask.sum()) for mask in masks.values()) == round(0.5 * (216 + 64 + 80))
+        assert method in INEXACT or sum(int(mask.sum()) for mask in masks.values()) == round(
+            0.5 * (216 + 64 + 80)
+        )
     assert model.conv.weight.dtype == torch.bfloat16
 
 
@@ -265,6 +303,11 @@ def test_sparsity_outside_its_range(sparsity: Any) -> None:
         (lambda m: prune(m, "synflow", 0.5, input_shape=(3, -1)), PruningError, "positive integers"),
         (lambda m: prune(m, "synflow", 0.5, input_shape=(1, 6, 6)), PruningError, r"shape \(1, 1, 6, 6\)"),
         (lambda m: prune(m, "synflow", 0.5, input_shape=(3, 6, 6), iterations=0), PruningError, "iterations"),
+        (lambda m: prune(m, "ntk_sap", 0.5, input_shape=(3, 6, 6), inits=0), PruningError, "inits"),
+        (lambda m: prune(m, "ntk_sap", 0.5, input_shape=(3, 6, 6), epsilon=0), PruningError, "epsilon"),
+        (lambda m: prune(m, "expander", 0.5, unit="tap"), PruningError, "'tap'"),
+        (lambda m: prune(m, "uniform", 0.5, min_per_layer=-1), PruningError, "min_per_layer"),
+        (lambda m: prune(m, "uniform", 0.9, min_per_layer=20), PruningError, "takes 60 .* only 36"),
         (lambda m: prune(m, "magnitude", 0.5, scope="block"), PruningError, "'block'"),
         (lambda m: prune(m, "magnitude", 0.5, power=2), PruningError, "no option 'power'.*are: scope"),
         (lambda m: prune(m, "uniform", 0.5, power=2), PruningError, "options are: none"),
@@ -315,10 +358,14 @@ def test_what_cannot_be_copied() -> None:
 
 
 def test_methods_say_what_they_need() -> None:
-    assert {name for name, method in METHODS.items() if method.needs_data} == {"snip"}
-    assert {name for name, method in METHODS.items() if method.needs_input_shape} == {"synflow"}
+    hungry = {"snip", "grasp", "prospr", "iterative_snip", "force"}
+    shaped = {"synflow", "ntk_sap", "phew", "npb"}
+    assert {name for name, method in METHODS.items() if method.needs_data} == hungry
+    assert {name for name, method in METHODS.items() if method.needs_input_shape} == shaped
+    assert INEXACT == ["er_published", "expander"]
     assert METHODS["snip"].options == ("batches", "bn_mode", "loss")
     assert METHODS["magnitude"].options == ("scope",)
+    assert METHODS["npb"].options == ("density", "alpha", "beta", "max_p", "min_n", "chunk")
     assert all(method.summary and method.paper for method in METHODS.values())
 
 

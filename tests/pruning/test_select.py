@@ -35,6 +35,11 @@ def test_scores_that_are_all_zero_rank_nothing() -> None:
         top_masks({"a": torch.zeros(3), "b": torch.zeros(2)}, 2)
 
 
+def test_scores_that_are_all_negative_rank_like_others() -> None:
+    masks = top_masks({"a": torch.tensor([-3.0, -1.0]), "b": torch.tensor([-2.0, -4.0])}, 2)
+    assert masks["a"].tolist() == [False, True] and masks["b"].tolist() == [True, False]
+
+
 @given(st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1)), min_size=1, max_size=12))
 def test_allotment_is_exact_within_one_of_the_quota_and_never_more_than_a_layer(
     layers: list[tuple[int, float]],

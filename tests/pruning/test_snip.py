@@ -8,27 +8,7 @@ from torch.nn.functional import cross_entropy
 from mge_gpu.errors import PruningError
 from mge_gpu.pruning import prune
 from mge_gpu.pruning.snip import snip_scores
-
-
-class Tiny(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3, padding=1)
-        self.bn = nn.BatchNorm2d(3)
-        self.drop = nn.Dropout(0.9)
-        self.fc = nn.Linear(3, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.drop(torch.tanh(self.bn(self.conv(x))).mean((2, 3))))
-
-
-def setting() -> tuple[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]]:
-    torch.manual_seed(1)
-    model = Tiny().double()
-    model.bn.running_mean.uniform_(-1, 1)
-    model.bn.running_var.uniform_(0.5, 2)
-    batches = [(torch.randn(6, 2, 4, 4, dtype=torch.float64), torch.arange(6) % 4) for _ in range(3)]
-    return model, batches
+from tests.pruning.tiny import setting
 
 
 def loss_with(model: nn.Module, name: str, index: int, c: float, batches: object, bn_mode: str) -> float:

@@ -1,102 +1,118 @@
-"""Features relative to the group of candidates."""
+"""What is seen of a candidate: differences without a level, and nothing that a NaN disturbs."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import rankdata
 
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import Report
-from mge_gpu.ranking.features import TOPOLOGY_METRICS, WEIGHT_METRICS, group_features, report_rows
-
-numbers = st.one_of(st.floats(-1e9, 1e9).map(lambda x: round(x, 3)), st.integers(-3, 3).map(float))
-
-
-def frame(values: list[float], groups: list[int] | None = None) -> pd.DataFrame:
-    groups = groups or [0] * len(values)
-    return pd.DataFrame({"x": values, "model": groups, "sparsity": 0.9})
-
-
-@given(st.lists(numbers, min_size=2, max_size=12))
-def test_standardised_and_ranked_by_definition(values: list[float]) -> None:
-    found = group_features(frame(values), ["x"], group=())
-    if len(set(values)) == 1:
-        expected = np.zeros(len(values))
-    else:
-        expected = (np.array(values) - np.mean(values)) / np.std(values)
-    np.testing.assert_allclose(found["z_x"], expected, atol=1e-5)
-    np.testing.assert_allclose(found["rank_x"], (rankdata(values) - 1) / (len(values) - 1))
-
-
-@given(
-    st.lists(st.tuples(numbers, st.integers(0, 2)), min_size=1, max_size=15),
-    st.floats(0.01, 1e6),
-    st.floats(-1e3, 1e3),
+from mge_gpu.ranking.features import (
+    FEATURES,
+    METRICS,
+    WEIGHT_METRICS,
+    group_codes,
+    group_context,
+    report_rows,
+    topology_features,
 )
-def test_scale_and_level_of_a_network_leave_no_trace(
-    rows: list[tuple[float, int]], scale: float, level: float
-) -> None:
-    values, groups = [value for value, _ in rows], [group for _, group in rows]
-    spread = min(np.ptp([v for v, g in rows if g == group]) or 1.0 for group in set(groups))
-    assume(spread * scale > 1e-4 * (abs(level) + 1))  # else the shift rounds the differences away
-    one = group_features(frame(values, groups), ["x"], group=["model"])
-    two = group_features(
-        frame([scale * value + level for value in values], groups), ["x"], group=["model"], kinds=["z"]
-    )
-    np.testing.assert_allclose(one["z_x"], two["z_x"], atol=1e-4)
 
 
-@given(st.lists(st.tuples(numbers, st.integers(0, 2)), min_size=1, max_size=12), st.randoms())
-def test_neither_order_nor_other_groups_matter(rows: list[tuple[float, int]], random: object) -> None:
-    table = frame([value for value, _ in rows], [group for _, group in rows])
-    whole = group_features(table, ["x"], group=["model"])
-    shuffled = table.iloc[random.sample(range(len(table)), len(table))]  # type: ignore[attr-defined]
-    again = group_features(shuffled, ["x"], group=["model"])
-    pd.testing.assert_frame_equal(again.loc[whole.index], whole, atol=1e-9)
-    alone = group_features(table[table["model"] == rows[0][1]], ["x"], group=["model"])
-    pd.testing.assert_frame_equal(alone, whole.loc[alone.index], atol=1e-9)
+def report(**changes: float) -> Report:
+    values = {"nodes": 1000, "edges": 20_000, "sink_nodes": 50, "source_nodes": 30, "disconnected_nodes": 20}
+    values |= {"removable_out": 400, "removable_in": 600, "two_hop": 421, "motifs": 8e6, "k_core": 10}
+    values |= {"components": 21, "cut_edges": 20, "cut_nodes": 40}
+    return Report(values | changes)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_neutral_and_disturbs_nobody(bad: float) -> None:
-    found = group_features(frame([1.0, bad, 3.0]), ["x"], group=())
-    assert found["z_x"].tolist() == [-1, 0, 1]
-    assert found["rank_x"].tolist() == [0, 0.5, 1]
-    everything = group_features(frame([bad, bad]), ["x"], group=())
-    assert everything["z_x"].tolist() == [0, 0]
-    assert everything["rank_x"].tolist() == [0.5, 0.5]
+def features(**changes: float) -> pd.Series:
+    return topology_features(report_rows({"erk": report(**changes)}, 0.9)).iloc[0]
 
 
-def test_one_candidate_and_constant_columns_are_neutral() -> None:
-    one = group_features(frame([7.0]), ["x"], group=())
-    assert one.iloc[0].to_dict() == {"sparsity": 0.9, "z_x": 0, "rank_x": 0.5}
-    third = 1 / 3 * np.array([1.0, 1.0, 1.0 + 1e-15])  # equal but for rounding
-    assert group_features(frame(list(third)), ["x"], group=())["z_x"].tolist() == [0, 0, 0]
+def test_each_feature_by_its_definition() -> None:
+    found = features()
+    expected = {
+        "degree": np.log(20),
+        "two_hop": np.log(421),
+        "branching": np.log(420 / 20),
+        "motifs": np.log(400),
+        "motif_excess": np.log(400 / 20**2),
+        "core": np.log(10),
+        "core_excess": np.log(10 / 20),
+        "sinks": np.log(0.05 + 1e-3),
+        "sources": np.log(0.03 + 1e-3),
+        "disconnected": np.log(0.02 + 1e-3),
+        "removable_out": np.log(0.02 + 1e-3),
+        "removable_in": np.log(0.03 + 1e-3),
+        "alive": 0.9,
+        "useful_edges": np.log(20_000 * 0.95),
+        "components": np.log(21 / 1000),
+        "cut_edges": np.log(1e-3 + 1e-5),
+        "cut_nodes": np.log(2e-3 + 1e-5),
+        "dynamic": 0.0,
+    }
+    assert found.to_dict() == pytest.approx(expected)
+    assert set(expected) == {*FEATURES, "dynamic"}
 
 
-def test_an_empty_frame_has_the_columns() -> None:
-    assert group_features(frame([]), ["x"], group=["model"]).columns.tolist() == ["sparsity", "z_x", "rank_x"]
+@given(st.floats(0.5, 1000))
+def test_a_difference_is_a_ratio_whatever_the_size_of_the_network(scale: float) -> None:
+    """Two networks of which one has ``scale`` times the nodes and edges: the same differences."""
+    extensive = {name: value * scale for name, value in report().items() if name not in ("two_hop", "k_core")}
+    twice = {"edges": 40_000, "cut_edges": 80, "motifs": 9e6}
+    changed = extensive | {name: value * scale for name, value in twice.items()}
+    small = features(**twice) - features()
+    large = features(**changed) - features(**extensive)
+    np.testing.assert_allclose(large, small, atol=1e-9)
 
 
-def test_the_rows_that_are_given_stay_as_they_are() -> None:
-    rows = frame([1.0, np.inf, 2.0])
-    before = rows.copy()
-    group_features(rows, ["x"], group=())
-    pd.testing.assert_frame_equal(rows, before)
+@pytest.mark.parametrize("metric", [name for name in METRICS if name != "nodes"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_missing_and_disturbs_no_other_feature(metric: str, bad: float) -> None:
+    rows = report_rows({"erk": report(), "snip": report()}, 0.9)
+    rows.loc[1, metric] = bad
+    found = topology_features(rows)
+    assert found.loc[0].notna().all()
+    assert 0 < found.loc[1].isna().sum() < len(FEATURES)
+    assert not np.isinf(found.to_numpy()).any()
+
+
+def test_a_network_without_edges_has_finite_or_missing_features() -> None:
+    empty = dict.fromkeys(METRICS, 0.0) | {"nodes": 9.0, "components": 9.0}
+    found = topology_features(report_rows({"snip": Report(empty)}, 0.98))
+    assert not np.isinf(found.to_numpy()).any()
+
+
+def test_who_moves_the_mask_while_training() -> None:
+    names = ["erk", "RigL", "itop", "snfs", "dsr", "set", "unheard"]
+    rows = pd.concat([report_rows({name: report()}, 0.9) for name in names])
+    assert topology_features(rows)["dynamic"].tolist() == [0, 1, 1, 1, 1, 1, 0]
+
+
+def test_the_context_is_the_groups_own() -> None:
+    rows = report_rows({"a": report(), "b": report(edges=40_000), "c": report(edges=10_000)}, 0.9)
+    codes = np.array([0, 0, 1])
+    context = group_context(rows, topology_features(rows), codes)
+    np.testing.assert_allclose(context["log_keep"], np.log(0.1))
+    np.testing.assert_allclose(context["group_degree"], [np.log(20 * 2**0.5)] * 2 + [np.log(10)])
+    np.testing.assert_allclose(context["group_alive"], 0.9)
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(RankingError, match="column 'y'"):
-        group_features(frame([1.0]), ["y"], group=())
-    with pytest.raises(RankingError, match="'log'"):
-        group_features(frame([1.0]), ["x"], group=(), kinds=["log"])
+    rows = report_rows({"a": report()}, 0.9)
+    with pytest.raises(RankingError, match="column 'k_core'"):
+        topology_features(rows.drop(columns="k_core"))
+    with pytest.raises(RankingError, match="column 'model'"):
+        group_codes(rows, ["model"])
 
 
-def test_shipped_metrics_do_not_depend_on_weights() -> None:
-    assert not set(TOPOLOGY_METRICS) & {*WEIGHT_METRICS, "nodes"}
-    assert "k_core" in TOPOLOGY_METRICS
+def test_no_feature_depends_on_weights() -> None:
+    assert not set(METRICS) & set(WEIGHT_METRICS)
+    rows = report_rows({"erk": report()}, 0.9)
+    pd.testing.assert_frame_equal(
+        topology_features(rows), topology_features(rows.assign(strength=1, spectral_gap=2))
+    )
 
 
 def test_reports_become_rows_like_the_published_ones() -> None:

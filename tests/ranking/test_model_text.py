@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mge_gpu.errors import RankingError
-from mge_gpu.ranking.model_text import check_model_text, trees_only
+from mge_gpu.ranking.model_text import check_model_text, compact
 
 FEATURES = ["a", "b", "c"]
 
@@ -30,12 +30,14 @@ def resized(text: str) -> str:
 
 def test_what_lightgbm_writes_passes(text: str) -> None:
     check_model_text(text, FEATURES)
-    short = trees_only(text)
+    short = compact(text)
     check_model_text(short, FEATURES)
     assert len(short) < len(text) / 1.5
     x = np.random.default_rng(1).normal(size=(50, 3))
     whole, trees = (lightgbm.Booster(model_str=version) for version in (text, short))
-    np.testing.assert_array_equal(whole.predict(x), trees.predict(x))
+    np.testing.assert_allclose(whole.predict(x), trees.predict(x), rtol=1e-5)
+    explained = [booster.predict(x, pred_contrib=True) for booster in (whole, trees)]
+    np.testing.assert_allclose(*explained, rtol=1e-4, atol=1e-6)
 
 
 def test_trees_of_a_single_leaf_pass() -> None:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 import mge_gpu
 from mge_gpu.errors import MissingDependencyError, RankingError
 from mge_gpu.metrics.report import Report
-from mge_gpu.pruning import METHODS
 from mge_gpu.ranking import Ranker, load_table, rank, ranked, shipped_ranker
 from mge_gpu.ranking._rank import describe
+from mge_gpu.ranking.table import PAI_METHODS
+from tests.ranking.conftest import QUICK
 
 SHAPE = (1, 6, 6)
 RANDOM = ["uniform", "erk", "random"]
@@ -72,12 +73,19 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 def test_the_frame(steps: Calls) -> None:
     frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
-    assert frame.columns[:4].tolist() == ["rank", "method", "score", "baseline_rank"]
-    assert frame.columns[4:].tolist() == ["nodes", "edges", *shipped_ranker().metrics[1:]]
+    assert frame.columns[:6].tolist() == ["rank", "method", "score", "baseline_rank", "best_chance", "tier"]
+    assert frame.columns[6:].tolist() == list(shipped_ranker().metrics)
     assert frame["rank"].tolist() == [1, 2, 3]
     assert sorted(frame["method"]) == sorted(RANDOM)
     assert frame["score"].is_monotonic_decreasing
-    assert list(frame.attrs) == ["masks", "reports", "provenance"]
+    assert frame["best_chance"].sum() == pytest.approx(1)
+    assert frame["tier"].iloc[0] == 1
+    assert frame["tier"].is_monotonic_increasing
+    chances = frame.attrs["chances"]
+    assert chances.index.tolist() == chances.columns.tolist() == frame["method"].tolist()
+    np.testing.assert_allclose(chances + chances.T, 1)
+    np.testing.assert_allclose(frame["score"], (chances.sum(axis=1) - 0.5) / 2)
+    assert set(frame.attrs) == {"chances", "masks", "reports", "provenance"}
     for name in RANDOM:
         assert set(frame.attrs["masks"][name]) == {"0.weight", "2.weight", "5.weight"}
         assert frame.attrs["reports"][name]["nodes"] == 300
@@ -87,20 +95,27 @@ def test_the_frame(steps: Calls) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::mge_gpu.pruning.LayerCollapseWarning")
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.InexactCountWarning")
 def test_baseline_ranks_are_those_of_the_same_method_elsewhere(steps: Calls) -> None:
-    frame = rank(network(), SHAPE, sparsity=0.9, methods=["uniform", "random", "er", "erk", "magnitude"])
+    frame = rank(
+        network(),
+        SHAPE,
+        sparsity=0.9,
+        methods=["uniform", "random", "er", "er_published", "erk", "magnitude"],
+    )
     baseline = frame.set_index("method")["baseline_rank"]
     known = shipped_ranker().mean_ranks
     assert baseline["erk"] == known["erk"]["0.9"]
     assert baseline["uniform"] == baseline["random"] == known["uniform"]["0.9"]
     assert np.isnan(baseline["er"])  # the published er is another method
+    assert baseline["er_published"] == known["er"]["0.9"]
     assert np.isnan(baseline["magnitude"])
     assert frame["score"].notna().all()
 
 
 def test_only_needed_metrics_are_computed_and_those_asked_for(steps: Calls) -> None:
     rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
-    assert set(steps.wanted) == {"nodes", *shipped_ranker().metrics}
+    assert set(steps.wanted) == set(shipped_ranker().metrics)
     frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, metrics=["strength"])
     assert "strength" in steps.wanted
     assert "strength" in frame.columns
@@ -108,21 +123,36 @@ def test_only_needed_metrics_are_computed_and_those_asked_for(steps: Calls) -> N
         rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, metrics=["depth"])
 
 
-def test_without_data_the_default_is_every_method_that_needs_none(steps: Calls) -> None:
-    frame = rank(network(), SHAPE, sparsity=0.5)
-    assert set(frame["method"]) == {name for name, method in METHODS.items() if not method.needs_data}
+@pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
+def test_the_default_is_the_published_methods_and_two_controls(steps: Calls) -> None:
+    free = {"uniform", "random", "er", "erk", "magnitude", "synflow"}
+    assert set(rank(network(), SHAPE, sparsity=0.5)["method"]) == free
     batch = (torch.zeros(4, *SHAPE), torch.tensor([0, 1, 2, 3]))
     frame = rank(network(), SHAPE, sparsity=0.5, data=[batch])
-    assert set(frame["method"]) == set(METHODS)
+    assert set(frame["method"]) == free | {"snip", "grasp", "prospr"}
+    assert set(frame["method"]) >= set(PAI_METHODS)
+
+
+@pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
+@pytest.mark.filterwarnings("ignore::mge_gpu.pruning.LayerCollapseWarning")
+def test_published_methods_have_a_baseline_and_new_ones_are_ranked_without(steps: Calls) -> None:
+    batch = (torch.linspace(-1, 1, 8 * 36).reshape(8, *SHAPE), torch.arange(8) % 4)
+    names = ["snip", "grasp", "prospr", "force", "iterative_snip"]
+    frame = rank(network(), SHAPE, sparsity=0.9, methods=names, data=[batch]).set_index("method")
+    known = shipped_ranker().mean_ranks
+    for name in ("snip", "grasp", "prospr"):
+        assert frame["baseline_rank"][name] == known[name]["0.9"]
+    assert frame["baseline_rank"][["force", "iterative_snip"]].isna().all()
+    assert frame["score"].notna().all()
 
 
 def test_a_fitted_ranker_and_its_file_rank_alike(steps: Calls, table_path: Path, tmp_path: Path) -> None:
-    fitted = Ranker.fit(load_table(table_path), metrics=["k_core", "edges"], subsets=0)
+    fitted = Ranker.fit(load_table(table_path), settings=QUICK)
     fitted.save(tmp_path / "r.json")
     one = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, ranker=fitted)
     two = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, ranker=tmp_path / "r.json")
     pd.testing.assert_frame_equal(one, two)
-    assert steps.wanted == ["nodes", "edges", "k_core"]
+    assert set(steps.wanted) == set(fitted.metrics)
 
 
 @pytest.mark.parametrize(
@@ -208,8 +238,11 @@ def test_the_provenance_warns_of_a_sparsity_that_was_never_seen() -> None:
     assert "0.6 to 0.98" in describe(shipped_ranker(), 0.3)
     assert "Resnet-20" in describe(shipped_ranker())
     assert "\n" not in describe(shipped_ranker())
+    assert "sparser than any" not in describe(shipped_ranker(), 0.9)
+    assert "mean ranks count for 25%" in describe(shipped_ranker(), 0.9, depth=0.5)
 
 
+@pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
 def test_a_real_network_from_end_to_end() -> None:
     model = network().train()
     model[1].eval()
@@ -217,11 +250,10 @@ def test_a_real_network_from_end_to_end() -> None:
     modes = [module.training for module in model.modules()]
     random_state = torch.random.get_rng_state()
     data = [(torch.linspace(-1, 1, 8 * 36).reshape(8, *SHAPE), torch.arange(8) % 4)]
-    frame = rank(
-        model, SHAPE, sparsity=0.8, methods=[*RANDOM, "er", "magnitude", "synflow", "snip"], data=data
-    )
+    names = [*RANDOM, "er", "magnitude", "synflow", "snip", "grasp", "prospr", "force"]
+    frame = rank(model, SHAPE, sparsity=0.8, methods=names, data=data)
 
-    assert sorted(frame["method"]) == sorted([*RANDOM, "er", "magnitude", "synflow", "snip"])
+    assert sorted(frame["method"]) == sorted(names)
     assert frame["score"].nunique() > 1
     assert (frame["nodes"] == 8 * 8 + 8 * 36 + 8 * 16 + 4).all()
     program = mge_gpu.trace(model, SHAPE)
@@ -230,9 +262,7 @@ def test_a_real_network_from_end_to_end() -> None:
         assert row.edges == graph.num_edges
         report = frame.attrs["reports"][row.method]
         assert row.k_core == pytest.approx(report["k_core"] / report["edges"])
-    again = rank(
-        model, SHAPE, sparsity=0.8, methods=[*RANDOM, "er", "magnitude", "synflow", "snip"], data=data
-    )
+    again = rank(model, SHAPE, sparsity=0.8, methods=names, data=data)
     pd.testing.assert_frame_equal(frame, again)
     assert modes == [module.training for module in model.modules()]
     assert torch.equal(random_state, torch.random.get_rng_state())

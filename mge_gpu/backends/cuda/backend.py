@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -16,20 +16,41 @@ from mge_gpu.backends.cpu.threads import call
 from mge_gpu.backends.cuda import coo, forest, peel, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
+from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
+from mge_gpu.errors import NotEnoughMemoryError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _on_device(
+def _active(
     method: Callable[Concatenate["CudaBackend", P], R],
 ) -> Callable[Concatenate["CudaBackend", P], R]:
-    """A primitive that makes its arrays and runs its kernels on the backend's device."""
+    """A method that makes its arrays and runs its kernels on the backend's device."""
 
     @wraps(method)
     def inside(self: "CudaBackend", *args: P.args, **kwargs: P.kwargs) -> R:
         with self.runtime.active():
             return method(self, *args, **kwargs)
+
+    return inside
+
+
+def _on_device(
+    method: Callable[Concatenate["CudaBackend", P], R],
+) -> Callable[Concatenate["CudaBackend", P], R]:
+    """The same for a primitive that the CPU backend has, too: it steps in where memory is short."""
+
+    @wraps(method)
+    def inside(self: "CudaBackend", *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.runtime.active():
+            for _ in range(2):  # again without the adjacency of another graph, and with all that is free
+                found = attempt(self.runtime, lambda: method(self, *args, **kwargs))
+                if found is not Outcome.SHORT:
+                    return found
+                self._last = None
+                self.runtime.release()
+            return on_host(self, method.__name__, args, kwargs)  # type: ignore[no-any-return]
 
     return inside
 
@@ -58,17 +79,17 @@ class CudaBackend:
         """Bytes of the device's memory that are free."""
         return self.runtime.available_memory()
 
-    @_on_device
+    @_active
     def tensor(self, array: Any) -> torch.Tensor:
         """A torch tensor in the array's memory."""
         return self.runtime.tensor(array)
 
-    @_on_device
+    @_active
     def prototype(self) -> Any:
         """An empty array of the device."""
         return self.xp.empty(0, np.float32)
 
-    @_on_device
+    @_active
     def host(self, array: Any) -> np.ndarray:
         """A copy in the host's memory."""
         return self.runtime.host(array)
@@ -81,10 +102,16 @@ class CudaBackend:
         self.runtime.launch("degrees", "degrees", self.runtime.threads(n), g.table, indeg, outdeg)
         return indeg, outdeg
 
-    @_on_device
+    @_active
     def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
         """Every edge once: source int64, target int64, weight float32, block by block."""
-        return coo.coo(self.runtime, list(blocks))
+        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks)))
+        if edges is Outcome.SHORT:
+            raise NotEnoughMemoryError(
+                "the edges do not fit the GPU's memory; coo(chunks=True) yields them in pieces, and "
+                "topometrics() needs none"
+            )
+        return edges
 
     def coo_chunks(self, blocks: Sequence[Block], limit: int) -> Iterator[tuple[Any, Any, Any]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
@@ -100,16 +127,24 @@ class CudaBackend:
         """Sum of all edge weights."""
         return total_weight(blocks)
 
-    @_on_device
+    @_active
     def operator(
         self,
         forward: Sequence[Block],
         backward: Sequence[Block],
         single: bool = False,
         prepared: dict[Any, Any] | None = None,
-    ) -> product.Operator:
+    ) -> Callable[[Any], Any]:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
-        return product.operator(self.runtime, forward, backward, single, prepared)
+
+        def there() -> Callable[[Any], Any]:
+            if prepared is not None:
+                prepared.clear()  # the blocks that did fit
+            return on_host(self, "operator", (forward, backward, single), {})  # type: ignore[no-any-return]
+
+        work = partial(product.operator, self.runtime, forward, backward, single, prepared, there)
+        found = attempt(self.runtime, work)
+        return there() if found is Outcome.SHORT else found
 
     @_on_device
     def reach(self, block: Block, x: Any, backward: bool = False) -> Any:
@@ -221,5 +256,14 @@ class CudaBackend:
         """The same by as many blocks as have room for so many values each, which begin and end as zero."""
         size, dtype = scratch
         blocks = self.runtime.workers(len(nodes), size * np.dtype(dtype).itemsize)
-        room = self.xp.zeros(blocks * size, dtype)
-        return self._local(kernel, adjacency, nodes, columns, room, *args, blocks=blocks)
+
+        def work() -> np.ndarray:
+            room = self.xp.zeros(blocks * size, dtype)
+            return self._local(kernel, adjacency, nodes, columns, room, *args, blocks=blocks)
+
+        while blocks > 1:
+            found = attempt(self.runtime, work)
+            if found is not Outcome.SHORT:
+                return found
+            blocks //= 2
+        return work()

@@ -68,6 +68,10 @@ class CupyRuntime:
                 f"got a GPU of compute capability {capability[0]}.{capability[1]}, expected 8.0 or newer"
             )
         self.xp, self.device = cupy, device
+        self.out_of_memory: tuple[type[Exception], ...] = (
+            torch.OutOfMemoryError,
+            cupy.cuda.memory.OutOfMemoryError,
+        )
         self.multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
         self.allocator = cupy.cuda.PythonFunctionAllocator(self._allocate, _release)
         self._modules: dict[str, Any] = {}
@@ -110,6 +114,11 @@ class CupyRuntime:
         free, _ = torch.cuda.mem_get_info(self.device)
         held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return int(free + held)
+
+    def release(self) -> None:
+        """torch's allocator keeps nothing that is unused."""
+        with torch.cuda.device(self.device):
+            torch.cuda.empty_cache()
 
     def tensor(self, array: Any) -> torch.Tensor:
         """A torch tensor in the array's memory (DLPack)."""

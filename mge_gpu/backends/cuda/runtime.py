@@ -11,6 +11,7 @@ class Runtime(Protocol):
     """A device that kernels run on. Its arrays are those of ``xp``, which has NumPy's functions."""
 
     xp: Any
+    out_of_memory: tuple[type[Exception], ...]  # what is raised where the device's memory is short
 
     def active(self) -> AbstractContextManager[None]:
         """Within it arrays are made and kernels run on this device."""
@@ -33,6 +34,9 @@ class Runtime(Protocol):
 
     def available_memory(self) -> int | None:
         """Bytes of the device's memory that are free."""
+
+    def release(self) -> None:
+        """Give back memory that is held for later use."""
 
     def tensor(self, array: Any) -> torch.Tensor:
         """A torch tensor in the array's memory."""

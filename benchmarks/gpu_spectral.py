@@ -1,0 +1,89 @@
+"""Products and spectra on the GPU against cupyx.scipy.sparse and torch.sparse on the materialised graph.
+
+    python benchmarks/gpu_spectral.py [--networks mge:conv6,mge:resnet20] [--sparsities 0.8,0.98]
+                                      [--device cuda] [--out FILE]
+
+Theirs multiply a CSR matrix in memory (its building is not timed) and ask for the same three eigenvalues at
+the same tolerance. With --device cpu SciPy takes cupyx's place.
+"""
+
+import argparse
+from typing import Any
+
+import torch
+from _measure import machine, write
+from gpu_encode import SHAPES
+
+import mge_gpu
+from mge_gpu import bench
+from mge_gpu.metrics.expansion import TOLERANCE
+from mge_gpu.model_spec import load_model
+
+
+def theirs(graph: mge_gpu.MultipartiteGraph, repeats: int) -> dict[str, float]:
+    """Seconds of a product and of eigsh, by cupyx (or SciPy) and torch, on the symmetric matrix."""
+    clock = bench.Clock(graph.device, repeats)
+    source, target, weight = graph.coo()
+    n = graph.num_nodes
+    rows, columns = torch.cat([source, target]), torch.cat([target, source])
+    both = torch.sparse_coo_tensor(torch.stack([rows, columns]), weight.repeat(2), (n, n)).coalesce()
+    del source, target, weight, rows, columns
+    matrix = both.to_sparse_csr()
+    x = torch.ones(n, 1, device=graph.device)
+    found = {"torch product, float32": clock.seconds(lambda: matrix @ x)}
+    parts = matrix.values(), matrix.col_indices(), matrix.crow_indices()
+    if graph.device.type == "cuda":
+        import cupy
+        import cupyx.scipy.sparse as sparse
+        import cupyx.scipy.sparse.linalg as linalg
+
+        arrays, ones = [cupy.from_dlpack(part) for part in parts], cupy.ones(n, cupy.float32)
+    else:
+        import numpy
+        import scipy.sparse as sparse
+        import scipy.sparse.linalg as linalg
+
+        arrays, ones = [part.numpy() for part in parts], numpy.ones(n, numpy.float32)
+    csr = sparse.csr_matrix(tuple(arrays), shape=(n, n))
+    library = sparse.__name__.split(".")[0]
+    found[f"{library} product, float32"] = clock.seconds(lambda: csr @ ones)
+    found[f"{library} eigsh"] = clock.seconds(
+        lambda: linalg.eigsh(csr, k=3, which="LM", tol=TOLERANCE, return_eigenvectors=False)
+    )
+    return found
+
+
+def one(name: str, sparsity: float, device: str, repeats: int) -> dict[str, Any]:
+    """Ours and theirs for one network with ERK masks."""
+    model = load_model(name)
+    masks = mge_gpu.prune(model, "erk", sparsity, seed=0)
+    graph = mge_gpu.encode(model, SHAPES[name.split(":")[0]], masks=masks, device=device)
+    return {
+        "network": name,
+        "sparsity": sparsity,
+        "nodes": graph.num_nodes,
+        "edges": graph.num_edges,
+        "ours": {row.pop("what"): row for row in bench.spectral(graph, repeats)},
+        "theirs": theirs(graph, repeats),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", default="mge:conv6,mge:resnet20")
+    parser.add_argument("--sparsities", default="0.8,0.98")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", help="write the JSON here, too")
+    args = parser.parse_args()
+    rows = [
+        one(name, sparsity, args.device, args.repeats)
+        for name in args.networks.split(",")
+        for sparsity in map(float, args.sparsities.split(","))
+    ]
+    write({"benchmark": "gpu_spectral", "rows": rows, "machine": machine(args.device)}, args.out)
+
+
+if __name__ == "__main__":
+    main()

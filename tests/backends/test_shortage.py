@@ -1,0 +1,169 @@
+"""When the GPU's memory is short: the same results, a warning, nothing kept; the kernels run on the host."""
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mge_gpu
+from mge_gpu.backends.cpu import CpuBackend
+from mge_gpu.backends.cuda import CudaBackend
+from mge_gpu.backends.cuda import coo as coo_module
+from mge_gpu.backends.cuda.shortage import GpuMemoryWarning, Outcome, attempt
+from mge_gpu.errors import NotEnoughMemoryError
+from tests.graphs import DenseNet, random_masks
+from tests.kernels.host_runtime import COMPILER, HostRuntime
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
+
+
+class ShortRuntime(HostRuntime):
+    """Memory is short at the first launches of some kernels (-1: at each); counts what was given back."""
+
+    def __init__(self, short: dict[str, int]) -> None:
+        super().__init__()
+        self.short, self.released = dict(short), 0
+
+    def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
+        """Run a kernel, or raise what torch's allocator raises."""
+        if left := self.short.get(kernel, 0):
+            self.short[kernel] = left - 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        super().launch(source, kernel, blocks, *args)
+
+    def release(self) -> None:
+        """Count it."""
+        self.released += 1
+
+
+@pytest.fixture(scope="module")
+def graph() -> mge_gpu.MultipartiteGraph:
+    """A network with 4-cliques, so that no primitive is idle."""
+    torch.manual_seed(0)
+    model = DenseNet(growth=4, depth=4, channels=3)
+    return mge_gpu.encode(model, (3, 4, 5), random_masks(model, 0.5))
+
+
+def host(backend: CudaBackend, x: Any) -> Any:
+    """What is on the device as NumPy arrays; everything else as it is."""
+    if isinstance(x, tuple):
+        return tuple(host(backend, y) for y in x)
+    return backend.host(x) if isinstance(x, backend.xp.ndarray) else x
+
+
+def values(backend: Any, graph: mge_gpu.MultipartiteGraph, primitive: str) -> Any:
+    """One primitive's result, on the host."""
+    adjacency, nodes = graph.adjacency, np.arange(graph.num_nodes)
+    given: dict[str, Any] = {
+        "path_counts": (nodes, False),
+        "two_hop_sizes": (nodes, np.ones(len(nodes), np.int64)),
+        "wedge_counts": (nodes, np.ones(len(nodes), np.int64)),
+        "clique_counts": (nodes, np.ones(len(nodes), np.int64)),
+    }
+    if primitive == "neighbour_sums":
+        x = np.arange(graph.num_nodes, dtype=np.int64)
+        return (
+            host(backend, backend.neighbour_sums(adjacency, backend.xp.asarray(x)))
+            if isinstance(backend, CudaBackend)
+            else backend.neighbour_sums(adjacency, x)
+        )
+    found = getattr(backend, primitive)(adjacency, *given.get(primitive, ()))
+    if primitive == "components":
+        found = found[0]  # the forests differ
+    return host(backend, found) if isinstance(backend, CudaBackend) else found
+
+
+PRIMITIVES = {
+    "degrees": "degrees",
+    "neighbour_sums": "neighbour_sums_i64",
+    "coreness": "peel_nodes",
+    "components": "hook",
+    "path_counts": "path_counts",
+    "two_hop_sizes": "two_hop_sizes",
+    "wedge_counts": "wedge_counts",
+    "clique_counts": "clique_counts",
+}
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+def test_a_shortage_that_passes_changes_nothing(graph: Any, primitive: str) -> None:
+    runtime = ShortRuntime({PRIMITIVES[primitive]: 1})
+    found = values(CudaBackend(runtime), graph, primitive)
+    np.testing.assert_equal(found, values(CpuBackend(), graph, primitive))
+    assert runtime.released and runtime.short[PRIMITIVES[primitive]] == 0
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+def test_where_it_never_fits_the_cpu_does_it_and_says_so(graph: Any, primitive: str) -> None:
+    backend = CudaBackend(ShortRuntime({PRIMITIVES[primitive]: -1}))
+    with pytest.warns(GpuMemoryWarning, match=f"too short for {primitive}: it is computed on the CPU"):
+        found = values(backend, graph, primitive)
+    np.testing.assert_equal(found, values(CpuBackend(), graph, primitive))
+
+
+@pytest.mark.parametrize("kernel, failures", [("product_f64", 1), ("product_f64", -1)])
+def test_products(graph: Any, kernel: str, failures: int) -> None:
+    backend = CudaBackend(ShortRuntime({kernel: failures}))
+    blocks = [block for _, _, block in graph.blocks]
+    x = np.random.default_rng(0).normal(size=graph.num_nodes)
+    prepared: dict[Any, Any] = {}
+    product = backend.operator(blocks, blocks, prepared=prepared)
+    with pytest.warns(GpuMemoryWarning, match="operator"):
+        first = backend.host(product(backend.xp.asarray(x)))
+    again = backend.host(product(backend.xp.asarray(x)))
+    expected = CpuBackend().operator(blocks, blocks)(x)
+    np.testing.assert_allclose(first, expected, rtol=1e-12)
+    np.testing.assert_allclose(again, expected, rtol=1e-12)
+    assert "on the CPU" in product.how and not prepared
+
+
+def test_edges_come_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coo_module, "FEWEST", 8)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1), nn.Conv2d(4, 3, 3, padding=1))
+    blocks = [b for _, _, b in mge_gpu.encode(model, (2, 6, 6), random_masks(model, 0.5)).blocks]
+    assert {b.overlaps for b in blocks} == {True, False}
+    backend = CudaBackend(ShortRuntime({"fill": 2}))
+    expected = sorted(zip(*(a.tolist() for a in CpuBackend().coo(blocks)), strict=True))
+    pieces = [host(backend, piece) for piece in backend.coo_chunks(blocks, 200)]
+    found = sorted(edge for piece in pieces for edge in zip(*(a.tolist() for a in piece), strict=True))
+    assert backend.runtime.short["fill"] == 0
+    assert [e[:2] for e in found] == [e[:2] for e in expected]
+    np.testing.assert_allclose([e[2] for e in found], [e[2] for e in expected], rtol=1e-6)
+
+
+def test_all_edges_at_once_are_refused_with_the_way_out(graph: Any) -> None:
+    backend = CudaBackend(ShortRuntime({"fill": -1}))
+    with pytest.raises(NotEnoughMemoryError, match=r"coo\(chunks=True\)"):
+        backend.coo([block for _, _, block in graph.blocks])
+
+
+def test_what_failed_holds_nothing() -> None:
+    class Big:
+        pass
+
+    kept: list[Any] = []
+
+    def work() -> None:
+        big = Big()
+        kept.append(weakref.ref(big))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    class Runtime(ShortRuntime):
+        def release(self) -> None:
+            gc.collect()
+            kept.append(kept[0]())
+
+    assert attempt(Runtime({}), work) is Outcome.SHORT
+    assert kept[1] is None
+
+
+def test_other_errors_pass_through(graph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = CudaBackend(HostRuntime())
+    monkeypatch.setattr(backend.runtime, "launch", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        backend.degrees(graph.adjacency)
