@@ -103,8 +103,7 @@ def analyze(
     Cheap metrics come first; after Ctrl-C those that are there are printed, and the exit status is 130.
     """
     wanted = cli_inputs.wanted_metrics(metrics)
-    if json and csv == Path("-"):
-        raise typer.BadParameter("--json and --csv - both want stdout; give --csv a file name")
+    cli_outputs.check_stdout(json, csv)
     resources = Resources()
     with progress() as show:
         inputs = cli_inputs.prepare(

@@ -60,8 +60,7 @@ def ramanujan(
     ] = None,
 ) -> None:
     """Ramanujan metrics of every layer: how far its bipartite graph is from the best expander."""
-    if json and csv == Path("-"):
-        raise typer.BadParameter("--json and --csv - both want stdout; give --csv a file name")
+    cli_outputs.check_stdout(json, csv)
     resources = Resources()
     with progress() as show:
         inputs = cli_inputs.prepare(

@@ -53,6 +53,12 @@ def save_ranking(frame: "pandas.DataFrame", folder: Path) -> None:
     write(folder / "topometrics.csv", reports_csv(reports.values()))
 
 
+def check_stdout(json: bool, csv: Path | None) -> None:
+    """Bad usage where JSON and CSV would both go to stdout."""
+    if json and csv == Path("-"):
+        raise typer.BadParameter("--json and --csv - both want stdout; give --csv a file name")
+
+
 def write(path: Path, text: str) -> None:
     """Write text to a file, or to stdout for ``-``."""
     if path == Path("-"):

@@ -1,15 +1,12 @@
 """FORCE: connection sensitivity in steps, in which a pruned weight may return."""
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
 
-from mge_gpu.pruning._copy import dense_copy, scoring
-from mge_gpu.pruning._loss import Loss, check_positive, loss_gradients, set_bn_mode
-from mge_gpu.pruning._run import repeated
-from mge_gpu.pruning._steps import hide, prune_in_steps
+from mge_gpu.pruning._loss import Loss
+from mge_gpu.pruning.iterative_snip import sensitivity_in_steps
 
 
 def force(
@@ -32,18 +29,6 @@ def force(
 
     Raises DataError on data that do not fit, PruningError on bad options or when the model fails.
     """
-    check_positive("force", "steps", steps)
-    check_positive("force", "batches", batches)
-    with scoring(model, seed):
-        network, weights = dense_copy(model)
-        set_bn_mode("force", network, bn_mode)
-        initial = {name: weight.detach().clone() for name, weight in weights.items()}
-        parameter = next(iter(weights.values()))
-        stream = repeated(data, parameter.device, parameter.dtype)
-
-        def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
-            hide(weights, masks, initial)
-            found = loss_gradients("force", network, weights, islice(stream, batches), loss)
-            return {name: (initial[name] * gradient).abs() for name, gradient in found.items()}
-
-        return prune_in_steps("force", weights, sparsity, steps, score, regrow=True, progress=progress)
+    return sensitivity_in_steps(
+        "force", model, sparsity, data, seed, steps, batches, bn_mode, loss, progress, regrow=True
+    )

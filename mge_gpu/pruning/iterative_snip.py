@@ -35,17 +35,37 @@ def iterative_snip(
 
     Raises DataError on data that do not fit, PruningError on bad options or when the model fails.
     """
-    check_positive("iterative_snip", "steps", steps)
-    check_positive("iterative_snip", "batches", batches)
+    return sensitivity_in_steps(
+        "iterative_snip", model, sparsity, data, seed, steps, batches, bn_mode, loss, progress
+    )
+
+
+def sensitivity_in_steps(
+    method: str,
+    model: nn.Module,
+    sparsity: float,
+    data: Any,
+    seed: int,
+    steps: int,
+    batches: int,
+    bn_mode: str,
+    loss: Loss | None,
+    progress: Callable[[str, float | None], None] | None,
+    regrow: bool = False,
+) -> dict[str, Tensor]:
+    """Pruning in steps by |θ_init ∇L(m θ_init)|; with ``regrow`` pruned weights may return."""
+    check_positive(method, "steps", steps)
+    check_positive(method, "batches", batches)
     with scoring(model, seed):
         network, weights = dense_copy(model)
-        set_bn_mode("iterative_snip", network, bn_mode)
+        set_bn_mode(method, network, bn_mode)
+        initial = {name: weight.detach().clone() for name, weight in weights.items()}
         parameter = next(iter(weights.values()))
         stream = repeated(data, parameter.device, parameter.dtype)
 
         def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
-            hide(weights, masks)
-            found = loss_gradients("iterative_snip", network, weights, islice(stream, batches), loss)
-            return {name: (weight.detach() * found[name]).abs() for name, weight in weights.items()}
+            hide(weights, masks, initial)
+            found = loss_gradients(method, network, weights, islice(stream, batches), loss)
+            return {name: (initial[name] * gradient).abs() for name, gradient in found.items()}
 
-        return prune_in_steps("iterative_snip", weights, sparsity, steps, score, progress=progress)
+        return prune_in_steps(method, weights, sparsity, steps, score, regrow=regrow, progress=progress)

@@ -56,7 +56,7 @@ class Kept:
 
         self._report(method).unlink(missing_ok=True)  # it says that the masks beside it are its own
         save_masks(masks, self._masks(method))
-        text = json.dumps({"identity": self.identity, "report": json.loads(report.to_json())}, indent=1)
+        text = json.dumps({"identity": self.identity, "report": json_ready(report.to_dict())}, indent=1)
         write_whole(self._report(method), lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
 
     def _masks(self, method: str) -> Path:
