@@ -8,6 +8,7 @@ the same run. A run that does not fit the GPU's memory is named, not left out.
 """
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from _measure import machine, write
@@ -36,13 +37,20 @@ def one(name: str, sparsity: float, device: str, repeats: int) -> dict[str, Any]
     return found
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", default="mge:conv6,mge:resnet20,torchvision:resnet50")
-    parser.add_argument("--sparsities", default="0.8,0.9,0.98")
+def command(
+    benchmark: str,
+    text: str,
+    one: Callable[[str, float, str, int], dict[str, Any]],
+    networks: str,
+    sparsities: str,
+    repeats: int,
+) -> None:
+    """Read the command line, measure each network at each sparsity, print; these are the defaults."""
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--networks", default=networks)
+    parser.add_argument("--sparsities", default=sparsities)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--out", help="write the JSON here, too")
     args = parser.parse_args()
     rows = [
@@ -50,8 +58,9 @@ def main() -> None:
         for name in args.networks.split(",")
         for sparsity in map(float, args.sparsities.split(","))
     ]
-    write({"benchmark": "gpu_encode", "rows": rows, "machine": machine(args.device)}, args.out)
+    write({"benchmark": benchmark, "rows": rows, "machine": machine(args.device)}, args.out)
 
 
 if __name__ == "__main__":
-    main()
+    everything = "mge:conv6,mge:resnet20,torchvision:resnet50"
+    command("gpu_encode", __doc__ or "", one, everything, "0.8,0.9,0.98", 9)

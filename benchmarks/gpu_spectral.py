@@ -7,12 +7,10 @@ Theirs multiply a CSR matrix in memory (its building is not timed) and ask for t
 the same tolerance. With --device cpu SciPy takes cupyx's place.
 """
 
-import argparse
 from typing import Any
 
 import torch
-from _measure import machine, write
-from gpu_encode import SHAPES
+from gpu_encode import SHAPES, command
 
 import mge_gpu
 from mge_gpu import bench
@@ -68,22 +66,5 @@ def one(name: str, sparsity: float, device: str, repeats: int) -> dict[str, Any]
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", default="mge:conv6,mge:resnet20")
-    parser.add_argument("--sparsities", default="0.8,0.98")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", help="write the JSON here, too")
-    args = parser.parse_args()
-    rows = [
-        one(name, sparsity, args.device, args.repeats)
-        for name in args.networks.split(",")
-        for sparsity in map(float, args.sparsities.split(","))
-    ]
-    write({"benchmark": "gpu_spectral", "rows": rows, "machine": machine(args.device)}, args.out)
-
-
 if __name__ == "__main__":
-    main()
+    command("gpu_spectral", __doc__ or "", one, "mge:conv6,mge:resnet20", "0.8,0.98", 5)
