@@ -114,7 +114,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["digits_resnet", "digits_mlp"])
+@pytest.mark.parametrize("name", ["digits_resnet", "digits_mlp", "digits_mobilenet"])
 def test_networks_for_digits_take_digits(name: str) -> None:
     for classes in (10, 3):
         model = getattr(models, name)(num_classes=classes)
