@@ -66,6 +66,11 @@ class Workspace:
         """Degree of each node in the undirected graph, (N,) int64."""
         return self.indeg + self.outdeg
 
+    def partition_of(self, nodes: np.ndarray) -> np.ndarray:
+        """The number of each node's partition, of the shape of ``nodes``."""
+        offsets = [partition.offset for partition in self.graph.partitions]
+        return np.searchsorted(offsets, nodes, side="right") - 1
+
     @cached_property
     def forest(self) -> tuple[int, Any]:
         """(connected components, BFS parents (N,) int32)."""

@@ -30,5 +30,8 @@ def two_hop(w: Workspace) -> Measured:
         sizes: np.ndarray = w.backend.two_hop_sizes(w.adjacency, some, walks).astype(np.float64)
         return sizes
 
-    value, error = sampling.estimate(count, nodes, times, cost, w.seed)
+    # Between the out-degree, which two steps reach at least, and the steps, which they reach at most.
+    size = np.sqrt(cost * (1.0 + w.backend.host(w.outdeg)[nodes]))
+    population = sampling.Population(nodes, times, cost, size, w.partition_of(nodes))
+    value, error = sampling.estimate(count, population, w.seed)
     return Measured(value / n, "sample of nodes", error / n)

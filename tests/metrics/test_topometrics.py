@@ -267,7 +267,7 @@ def test_estimate_counts_cliques(no_budget: None, monkeypatch: pytest.MonkeyPatc
     cliques = len(undirected(graph).cliques(4, 4))
     report = mge_gpu.topometrics(graph, metrics="motifs")
     assert 4 * report.standard_errors["motifs"] < cliques / 2
-    assert abs(report["motifs"] - expected) <= 4 * report.standard_errors["motifs"]
+    assert abs(report["motifs"] - expected) <= 4 * report.standard_errors["motifs"] + 1e-9 * expected
 
 
 def test_estimate_repeats_with_its_seed(small: MultipartiteGraph, no_budget: None) -> None:
