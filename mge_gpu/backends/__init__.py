@@ -87,8 +87,11 @@ class Backend(Protocol):
     def coreness(self, adjacency: Adjacency) -> Any:
         """Core number of each node of the undirected graph, (N,) int32."""
 
-    def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
-        """(bridges, articulation points), given the BFS parents that `components` returned."""
+    def cut_marks(self, adjacency: Adjacency, parent: Any) -> tuple[Any, Any]:
+        """(bridges, articulation points), each (N,) bool, given the BFS parents that `components` returned.
+
+        A bridge is marked at one of its ends; no two of them at the same.
+        """
 
     # Lists of nodes and what is counted of them are few numbers: NumPy arrays on every device.
 

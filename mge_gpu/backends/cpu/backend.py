@@ -106,14 +106,14 @@ class CpuBackend:
         peel.coreness(adjacency, degree, num_threads())
         return degree
 
-    def cut_counts(self, adjacency: Adjacency, parent: np.ndarray) -> tuple[int, int]:
-        """(bridges, articulation points), on a certificate of at most 2 (N - 1) edges.
+    def cut_marks(self, adjacency: Adjacency, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(bridges, articulation points), each (N,) bool, on a certificate of at most 2 (N - 1) edges.
 
         The certificate is the BFS forest ``parent`` and any maximal forest of the rest.
         """
         second = traverse.forest(adjacency, self._degree(adjacency), parent)
-        bridges, articulation = call(lambda: cuts.low_points(*cuts.forest_csr(parent, second)))
-        return int(bridges), int(articulation)
+        roots = np.flatnonzero(parent == traverse.ROOT)
+        return cuts.cut_marks(*call(lambda: cuts.forest_csr(parent, second)), roots)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, and how many each stands for."""

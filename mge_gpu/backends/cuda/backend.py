@@ -12,7 +12,6 @@ from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import cuts
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cpu.threads import call
 from mge_gpu.backends.cuda import coo, forest, peel, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
@@ -190,15 +189,12 @@ class CudaBackend:
         return peel.coreness(self.runtime, self._resident(adjacency), degree, adjacency.num_hubs)
 
     @_on_device
-    def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
-        """(bridges, articulation points): low points on the host, on at most 2 (N - 1) edges."""
-        n = adjacency.num_nodes
-        _, source, target = forest.unite(self.runtime, self._resident(adjacency), n, parent)
-        child = self.xp.flatnonzero(parent >= 0).astype(np.int32)
-        ends = self.xp.concatenate([child, source]), self.xp.concatenate([parent[child], target])
-        source, target = map(self.runtime.host, ends)
-        bridges, articulation = call(lambda: cuts.low_points(*cuts.undirected_csr(n, source, target)))
-        return int(bridges), int(articulation)
+    def cut_marks(self, adjacency: Adjacency, parent: Any) -> tuple[Any, Any]:
+        """(bridges, articulation points), each (N,) bool: low points on the host, on 2 (N - 1) edges at most."""
+        csr = forest.certificate(self.runtime, self._resident(adjacency), adjacency.num_nodes, parent)
+        roots = self.xp.flatnonzero(parent < 0)
+        bridge, cut = cuts.cut_marks(*map(self.runtime.host, (*csr, roots)))
+        return self.xp.asarray(bridge), self.xp.asarray(cut)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, found on the host."""
