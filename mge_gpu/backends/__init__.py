@@ -4,13 +4,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
+
+R = TypeVar("R")
 
 
 class DeviceWarning(UserWarning):
@@ -31,6 +33,13 @@ class Backend(Protocol):
 
     def available_memory(self) -> int | None:
         """Bytes of the device's memory that are free, or None where nobody knows."""
+
+    def within_memory(self, work: Callable[[], R]) -> R:
+        """What ``work`` returns, without resort to the host.
+
+        Raises:
+            NotEnoughMemoryError: the device's memory was short; all that ``work`` took of it is given back.
+        """
 
     def tensor(self, array: Any) -> torch.Tensor:
         """A torch tensor in the memory of an array of the device."""

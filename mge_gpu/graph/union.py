@@ -1,4 +1,4 @@
-"""Many masks of one network as one graph: a network of as many groups, each of which has weights of its own."""
+"""Many masks of one network as one graph: a network of as many groups, each with weights of its own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,9 +32,7 @@ class Union:
 
     def rows(self, x: Any) -> Any:
         """(networks, N, ...) of values of all nodes: row k in the order of the nodes of network k alone."""
-        parts = [
-            by_network(x[p.offset : p.offset + p.size], p, self.networks) for p in self.graph.partitions
-        ]
+        parts = [by_network(x[p.offset : p.offset + p.size], p, self.networks) for p in self.graph.partitions]
         return np.concatenate(parts, 1)
 
     def network_of(self, nodes: np.ndarray) -> np.ndarray:
@@ -105,8 +103,7 @@ def _differ(same: Sequence[Placed]) -> bool:
     """Whether the blocks that several graphs have in one place are of different geometry."""
     source, target, block, positions = same[0]
     return any(
-        (s, t, b.flat) != (source, target, block.flat)
-        or (m is not positions and not _equal(m, positions))
+        (s, t, b.flat) != (source, target, block.flat) or (m is not positions and not _equal(m, positions))
         for s, t, b, m in same
     )
 
@@ -124,9 +121,7 @@ def _joined(same: Sequence[Placed], alone: Sequence[Partition], whole: Sequence[
         positions = _flat(positions, whole[s], len(blocks))
 
     def column(name: str, step: int) -> np.ndarray:
-        return np.concatenate(
-            [getattr(b, name) + np.int32(step * k) for k, b in enumerate(blocks)]
-        )
+        return np.concatenate([getattr(b, name) + np.int32(step * k) for k, b in enumerate(blocks)])
 
     columns = (
         column("target_channel", alone[t].channels),

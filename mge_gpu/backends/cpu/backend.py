@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, reach, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
+
+R = TypeVar("R")
 
 
 class CpuBackend:
@@ -27,6 +29,10 @@ class CpuBackend:
     def available_memory(self) -> int | None:
         """Bytes of memory that are free, or None where the system does not say."""
         return available_memory()
+
+    def within_memory(self, work: Callable[[], R]) -> R:
+        """What ``work`` returns: this is the host."""
+        return work()
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """A torch tensor in the array's memory."""
@@ -113,7 +119,8 @@ class CpuBackend:
         """
         second = traverse.forest(adjacency, self._degree(adjacency), parent)
         roots = np.flatnonzero(parent == traverse.ROOT)
-        return cuts.cut_marks(*call(lambda: cuts.forest_csr(parent, second)), roots)
+        ptr, idx = call(lambda: cuts.forest_csr(parent, second))
+        return cuts.cut_marks(ptr, idx, roots)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, and how many each stands for."""

@@ -45,7 +45,7 @@ def _low_points(
     bridge: np.ndarray,
     cut: np.ndarray,
 ) -> None:
-    """Mark bridges, each at its lower end, and articulation points of the components of some roots (Tarjan)."""
+    """Mark bridges at their lower ends, and articulation points, in the components of some roots (Tarjan)."""
     for r in range(len(roots)):
         root = np.int64(roots[r])
         clock = 1

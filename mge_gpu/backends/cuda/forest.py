@@ -49,7 +49,7 @@ def breadth_first(runtime: Runtime, g: Resident, degree: Any, roots: Any) -> Any
 
 
 def certificate(runtime: Runtime, g: Resident, n: int, parent: Any) -> tuple[Any, Any]:
-    """Undirected CSR (N + 1,) int64, (edges,) int32 of the BFS forest ``parent`` and a maximal one of the rest."""
+    """Undirected CSR (int64 pointers, int32 nodes) of a BFS forest (``parent``) and one of the rest."""
     xp = runtime.xp
     _, source, target = unite(runtime, g, n, parent)
     child = xp.flatnonzero(parent >= 0).astype(np.int32)
