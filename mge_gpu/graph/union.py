@@ -31,7 +31,7 @@ class Union:
     networks: int
 
     def rows(self, x: Any) -> Any:
-        """(networks, N, ...) of values of all nodes: row k in the order of the nodes of network k alone."""
+        """(networks, N) of values of all nodes: row k in the order of the nodes of network k alone."""
         parts = [by_network(x[p.offset : p.offset + p.size], p, self.networks) for p in self.graph.partitions]
         return np.concatenate(parts, 1)
 

@@ -11,7 +11,7 @@ from torch import nn
 import mge_gpu
 from mge_gpu.backends.cuda import CudaBackend
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
-from mge_gpu.metrics import METRIC_KEYS, batch, sampling
+from mge_gpu.metrics import batch, sampling
 from mge_gpu.metrics.together import TOGETHER
 from tests.backends.test_shortage import ShortRuntime
 from tests.graphs import DenseNet, random_masks
@@ -21,9 +21,9 @@ from tests.oracles.strategies import cases
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
 
-SPECTRA = ("spectral_gap", "spectral_radius")
-SHAPE = (2, 6, 7)
+SHAPE = (2, 4, 5)
 Masks = list[dict[str, torch.Tensor]]
+Reports = list[mge_gpu.Report]
 
 
 def device(monkeypatch: pytest.MonkeyPatch, runtime: HostRuntime) -> CudaBackend:
@@ -41,7 +41,7 @@ def kernels_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return DenseNet(growth=3, depth=4)
+    return DenseNet(growth=2, depth=4)
 
 
 def masks_of(model: nn.Module) -> Masks:
@@ -52,39 +52,41 @@ def masks_of(model: nn.Module) -> Masks:
     return found
 
 
-def measured(
-    model: nn.Module, shape: tuple[int, ...], masks: Masks, keys: Any = METRIC_KEYS, where: str = "cuda"
-) -> list[mge_gpu.Report]:
-    return mge_gpu.topometrics(masks, shape, keys, model=model, device=where)
+def measured(masks: Masks, model: nn.Module, shape: tuple[int, ...] = SHAPE, keys: Any = TOGETHER) -> Reports:
+    return mge_gpu.topometrics(masks, shape, keys, model=model, device="cuda")
 
 
-def equal(together: list[mge_gpu.Report], alone: list[mge_gpu.Report]) -> None:
+def one_by_one(
+    masks: Masks, model: nn.Module, shape: tuple[int, ...] = SHAPE, where: str = "cpu", keys: Any = TOGETHER
+) -> Reports:
+    return [mge_gpu.topometrics(model, shape, keys, masks=m, device=where) for m in masks]
+
+
+def equal(together: Reports, alone: Reports) -> None:
+    """To the last bit, but for what is computed one by one."""
     for a, b in zip(together, alone, strict=True):
         assert list(a) == list(b) and a.info == b.info and a.standard_errors == b.standard_errors
         for key in a:
-            expected = pytest.approx(b[key], rel=1e-4, abs=1e-5) if key in SPECTRA else b[key]
+            expected = b[key] if key in TOGETHER else pytest.approx(b[key], rel=1e-4, abs=1e-5)
             assert a[key] == expected and type(a[key]) is type(b[key]), key
 
 
-def one_by_one(model: nn.Module, shape: tuple[int, ...], masks: Masks, where: str) -> list[mge_gpu.Report]:
-    """A call for each, of the same order."""
-    return [mge_gpu.topometrics(model, shape, METRIC_KEYS, masks=m, device=where) for m in masks]
-
-
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(cases())
 def test_drawn_networks(case: Case) -> None:
     model = case.module()
     masks = masks_of(model)
-    together = measured(model, case.input_shape, masks)
+    together = measured(masks, model, case.input_shape)
     assert all("4 masks in one graph" in r.how()[key] for r in together for key in TOGETHER)
-    equal(together, one_by_one(model, case.input_shape, masks, "cuda"))
-    equal(together, one_by_one(model, case.input_shape, masks, "cpu"))
+    equal(together, one_by_one(masks, model, case.input_shape))
 
 
-def test_a_network_with_cliques(model: nn.Module) -> None:
+def test_all_metrics_of_a_network_with_cliques(model: nn.Module) -> None:
     masks = masks_of(model)
-    equal(measured(model, SHAPE, masks), one_by_one(model, SHAPE, masks, "cpu"))
+    found = measured(masks, model, keys="all")
+    equal(found, one_by_one(masks, model, keys="all"))
+    equal(found, one_by_one(masks, model, where="cuda", keys="all"))
+    assert {key for key in found[0] if "in one graph" in found[0].how()[key]} == set(TOGETHER)
 
 
 def test_each_kernel_once_for_all_masks(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +104,7 @@ def test_each_kernel_once_for_all_masks(model: nn.Module, monkeypatch: pytest.Mo
         runtime = Counting()
         device(monkeypatch, runtime)
         mask = random_masks(model, 0.5)
-        measured(model, SHAPE, [mask] * number, TOGETHER)
+        measured([mask] * number, model)
         counts.append(runtime.count)
     assert counts[0] == counts[1]
 
@@ -111,30 +113,30 @@ def test_what_is_estimated_goes_one_by_one(model: nn.Module, monkeypatch: pytest
     monkeypatch.setattr(sampling, "BUDGET", 2000)
     monkeypatch.setattr(sampling, "SAMPLE", 2000)
     masks = masks_of(model)
-    together = measured(model, SHAPE, masks)
+    together = measured(masks, model)
     assert together[0].standard_errors and not together[2].standard_errors
-    equal(together, one_by_one(model, SHAPE, masks, "cuda"))
+    equal(together, one_by_one(masks, model, where="cuda"))
     exact = mge_gpu.topometrics(masks, SHAPE, TOGETHER, model=model, device="cuda", exact=True)
     assert not any(r.standard_errors for r in exact) and "in one graph" in exact[0].how()["motifs"]
 
 
-def test_as_many_as_fit_go_together(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fitting, how", [(3, "3 masks in one graph"), (1, None)])
+def test_as_many_as_fit_go_together(
+    fitting: int, how: str | None, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     masks = masks_of(model)
-    nodes = mge_gpu.trace(model, SHAPE).num_nodes
-    for fitting, how in ((3, "3 masks in one graph"), (1, "breadth-first search")):
-        memory = 2 * fitting * nodes * batch.NODE
-        monkeypatch.setattr(HostRuntime, "available_memory", lambda self, memory=memory: memory)
-        found = measured(model, SHAPE, masks, TOGETHER)
-        assert how in found[0].how()["components"]
-        assert "together" not in found[3].how()["components"]
-        for a, b in zip(found, one_by_one(model, SHAPE, masks, "cpu"), strict=True):
-            assert dict(a) == {key: b[key] for key in TOGETHER}
+    memory = 2 * fitting * mge_gpu.trace(model, SHAPE).num_nodes * batch.NODE
+    monkeypatch.setattr(HostRuntime, "available_memory", lambda self: memory)
+    found = measured(masks, model)
+    said = [r.how()["components"].partition("; ")[2] or None for r in found]
+    assert said == [how, how, how, None]
+    equal(found, one_by_one(masks, model))
 
 
-@pytest.mark.parametrize("failures, how", [(1, "2 masks in one graph"), (-1, None)])
+@pytest.mark.parametrize("failures", [1, -1])
 @pytest.mark.parametrize("kernel", ["degrees", "peel_nodes", "wedge_counts"])
 def test_fewer_where_memory_is_short(
-    kernel: str, failures: int, how: str | None, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+    kernel: str, failures: int, model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Halves, then one by one, and at last the CPU."""
     masks = masks_of(model)
@@ -142,15 +144,13 @@ def test_fewer_where_memory_is_short(
     monkeypatch.setattr(HostRuntime, "workers", lambda self, count, scratch: 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = measured(model, SHAPE, masks, TOGETHER)
-    texts = [str(w.message) for w in caught if w.category is GpuMemoryWarning]
-    assert "too short for 4 masks at the same time: 2 go together" in texts[0]
-    if how is None:
-        assert any("2 masks at the same time: they go one by one" in text for text in texts)
-        assert any("computed on the CPU" in text for text in texts)
-    assert how is None or all("masks in one graph" in r.how()["motifs"] for r in found)
-    for a, b in zip(found, one_by_one(model, SHAPE, masks, "cpu"), strict=True):
-        assert dict(a) == {key: b[key] for key in TOGETHER}
+        found = measured(masks, model)
+    texts = " ".join(str(w.message) for w in caught if w.category is GpuMemoryWarning)
+    assert "too short for 4 masks at the same time: 2 go together" in texts
+    assert ("2 masks at the same time: they go one by one" in texts) == (failures == -1)
+    assert ("it is computed on the CPU" in texts) == (failures == -1)
+    assert all(("2 masks in one graph" in r.how()["motifs"]) == (failures == 1) for r in found)
+    equal(found, one_by_one(masks, model))
 
 
 def test_progress_and_seconds(model: nn.Module) -> None:
