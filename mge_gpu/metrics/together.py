@@ -88,20 +88,20 @@ def measure_together(
     """
     keys = [k for k in cheap_first(keys) if k in TOGETHER and any(k not in t.found for t in tallies)]
     count = len(workspaces)
-    if count < 2 or not keys or _fits(workspaces, tallies, keys, progress):
+    if count < 2 or not keys or _at_once(workspaces, tallies, keys, progress):
         return
     warnings.warn(_short(count), GpuMemoryWarning, stacklevel=2)
     for half in (slice(0, count // 2), slice(count // 2, None)):
         measure_together(workspaces[half], tallies[half], keys, progress)
 
 
-def _fits(
+def _at_once(
     workspaces: Sequence[Workspace],
     tallies: Sequence[Tally],
     keys: Sequence[str],
     progress: Callable[[str], Any],
 ) -> bool:
-    """Measure all at once; False where memory ran out on the way."""
+    """Measure all networks in one graph; False where memory ran out on the way."""
     begin = time.perf_counter()
     w = Together(union([x.graph for x in workspaces]), workspaces[0].exact, workspaces[0].seed)
     for key in keys:
