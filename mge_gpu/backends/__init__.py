@@ -4,13 +4,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
+
+R = TypeVar("R")
 
 
 class DeviceWarning(UserWarning):
@@ -31,6 +33,13 @@ class Backend(Protocol):
 
     def available_memory(self) -> int | None:
         """Bytes of the device's memory that are free, or None where nobody knows."""
+
+    def within_memory(self, work: Callable[[], R]) -> R:
+        """What ``work`` returns, without resort to the host.
+
+        Raises:
+            NotEnoughMemoryError: the device's memory was short; all that ``work`` took of it is given back.
+        """
 
     def tensor(self, array: Any) -> torch.Tensor:
         """A torch tensor in the memory of an array of the device."""
@@ -87,8 +96,11 @@ class Backend(Protocol):
     def coreness(self, adjacency: Adjacency) -> Any:
         """Core number of each node of the undirected graph, (N,) int32."""
 
-    def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
-        """(bridges, articulation points), given the BFS parents that `components` returned."""
+    def cut_marks(self, adjacency: Adjacency, parent: Any) -> tuple[Any, Any]:
+        """(bridges, articulation points), each (N,) bool, given the BFS parents that `components` returned.
+
+        A bridge is marked at one of its ends; no two of them at the same.
+        """
 
     # Lists of nodes and what is counted of them are few numbers: NumPy arrays on every device.
 

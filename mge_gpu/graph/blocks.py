@@ -162,20 +162,26 @@ def build_block(
         a, b, c, d = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.argsort(a, kind="stable")
         columns = a[order], b[order], c[order], d[order]
-    s, t, positions = partitions[group.source], partitions[group.target], group.positions
-    flat = group.members[0].flat
-    step = 1 if flat else s.position_stride
+    s, t = partitions[group.source], partitions[group.target]
+    return place_block(columns, group.positions, s, t, group.members[0].flat)
+
+
+def place_block(
+    columns: Nonzeros, positions: PositionMap, source: Partition, target: Partition, flat: bool
+) -> Block:
+    """The block of some nonzeros between two partitions."""
+    step = 1 if flat else source.position_stride
     run_ptr, runs = positions.runs
     return Block(
-        s.offset,
-        t.offset,
-        0 if flat else s.channel_stride,
-        t.channel_stride,
-        t.position_stride,
-        t.positions,
+        source.offset,
+        target.offset,
+        0 if flat else source.channel_stride,
+        target.channel_stride,
+        target.position_stride,
+        target.positions,
         *columns,
         run_ptr,
-        runs * np.array([t.position_stride, step, 1, t.position_stride, step]),
+        runs * np.array([target.position_stride, step, 1, target.position_stride, step]),
         np.diff(positions.ptr),
         positions.by_target.repeats,
         flat,

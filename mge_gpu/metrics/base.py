@@ -1,6 +1,6 @@
 """What all metrics share: the registry, and intermediate results computed once a graph."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from mge_gpu.backends import Adjacency, Backend, Block
 from mge_gpu.errors import MetricError
 from mge_gpu.graph import MultipartiteGraph
+from mge_gpu.metrics import sampling
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Workspace:
         self.prepared: dict[Any, Any] = {}  # blocks as they were made ready for products
         self.operators: dict[str, Any] = {}  # products that several metrics use, by name
         self.backend: Backend = graph.backend
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes, N."""
+        return self.graph.num_nodes
 
     @property
     def adjacency(self) -> Adjacency:
@@ -77,9 +83,24 @@ class Workspace:
         return self.backend.components(self.adjacency)
 
     @cached_property
-    def cuts(self) -> tuple[int, int]:
-        """(bridges, articulation points)."""
-        return self.backend.cut_counts(self.adjacency, self.forest[1])
+    def cuts(self) -> tuple[Any, Any]:
+        """(bridges, articulation points), each marked at a node of its own, (N,) bool."""
+        return self.backend.cut_marks(self.adjacency, self.forest[1])
+
+    # Where a metric adds up over nodes. A workspace of many networks (`Together`) does it network by network:
+    # what a metric then computes with its arrays are values of all of them.
+
+    def total(self, x: Any) -> Any:
+        """Sum of x (N,) over the nodes; x is so small that int64 holds it."""
+        return int(x.sum())
+
+    def exact_total(self, values: Any, times: Any = None, nodes: np.ndarray | None = None) -> Any:
+        """`exact_sum` over all nodes; or over some, whose values are NumPy arrays."""
+        return exact_sum(values, times)
+
+    def affordable(self, cost: np.ndarray, nodes: np.ndarray) -> bool:
+        """Whether two-step walks from some nodes, ``cost`` (R,) of each, may be counted one by one."""
+        return self.exact or int(cost.sum()) <= sampling.BUDGET
 
 
 Metric = Callable[[Workspace], Measured]
@@ -102,11 +123,14 @@ def exact_sum(values: np.ndarray, times: np.ndarray | None = None) -> int:
     >>> exact_sum(np.array([2**62, 2**62, 2**62])) == 3 * 2**62
     True
     """
-    total = 0
-    for bits in range(0, 64, 16):  # pieces so small that int64 holds their sums
+    return sum(int(piece.sum()) << bits for bits, piece in pieces(values, times))
+
+
+def pieces(values: Any, times: Any = None) -> Iterator[tuple[int, Any]]:
+    """(bits, values of 16 bits, each ``times`` as often), shifted by so many bits: int64 holds their sums."""
+    for bits in range(0, 64, 16):
         piece = (values >> bits) & 0xFFFF
-        total += int((piece if times is None else piece * times).sum()) << bits
-    return total
+        yield bits, piece if times is None else piece * times
 
 
 CHEAP = (

@@ -1,7 +1,7 @@
-"""Many masks of one network: one trace, one geometry, eigenproblems side by side."""
+"""Many masks of one network: one trace, one geometry, and what can be worked on side by side."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,13 +13,18 @@ from mge_gpu.metrics import expansion
 from mge_gpu.metrics.base import METRICS, Measured, Workspace
 from mge_gpu.metrics.measuring import Progress, Tally, measure
 from mge_gpu.metrics.report import Report
+from mge_gpu.metrics.together import TOGETHER, measure_together
 from mge_gpu.tracing import Program, trace
+from mge_gpu.tracing.program import MAX_NODES
 
 BATCHED = ("spectral_gap", "spectral_radius")
-"""Metrics that are computed for many graphs at once."""
+"""Metrics that the CPU computes for many graphs at once; a GPU has those of `TOGETHER`."""
 
-TOGETHER = 50_000_000
+HELD = 50_000_000
 """Nonzero weights (16 bytes each) of the graphs that are held at the same time."""
+
+NODE = 1024
+"""Bytes of a GPU's memory a node of what is worked on together, with room for the counters of 128 blocks."""
 
 
 def measure_masks(
@@ -34,8 +39,9 @@ def measure_masks(
 ) -> list[Report]:
     """A report for each of many masks of one model, in their order.
 
-    Graphs are held as blocks while their eigenvalues are computed together; the compressed adjacency,
-    which the other metrics need, exists for one graph at a time.
+    Graphs are held as blocks while they are worked on together: on the CPU for their eigenvalues, on a GPU
+    for the metrics of `TOGETHER`. The compressed adjacency, which the other metrics need, exists for one
+    graph at a time.
     """
     program, options = _program(model, input_shape, options)
     shapes = program.weight_shapes()
@@ -45,28 +51,20 @@ def measure_masks(
         except MaskError as error:
             raise type(error)(f"masks[{k}]: {error}") from error
     tallies = [Tally({"model": program.model_name, "nodes": program.num_nodes}, keys) for _ in masks]
-    together = [key for key in keys if key in BATCHED]
-    alone = [key for key in keys if key not in BATCHED]
     at = 0
     try:
         while at < len(masks):
-            graphs = _group(program, masks[at:], options, bool(together))
+            graphs = _group(program, masks[at:], options, keys)
             span = range(at, at + len(graphs))
             workspaces = [Workspace(graph, exact, seed) for graph in graphs]
+            graphs.clear()
             for k, workspace in zip(span, workspaces, strict=True):
                 tallies[k].info |= workspace.graph.info
-            for key in together:
-                if progress is not None:
-                    progress(f"{key} of {_named(span)}", at / len(masks))
-                begin = time.perf_counter()
-                values = measure_batch(workspaces, key)
-                seconds = (time.perf_counter() - begin) / len(graphs)
-                for k, value in zip(span, values, strict=True):
-                    tallies[k].add(key, value, seconds)
-            graphs.clear()
+            _measure_group(workspaces, [tallies[k] for k in span], keys, _ahead(progress, span, len(masks)))
             workspaces.reverse()
             for k in span:  # each graph goes when its report is there
-                measure(workspaces.pop(), tallies[k], alone, _part(progress, k, len(masks)))
+                left = [key for key in keys if key not in tallies[k].found]
+                measure(workspaces.pop(), tallies[k], left, _part(progress, k, len(masks)))
             at = span.stop
         if progress is not None:
             progress("done", 1.0)
@@ -74,6 +72,21 @@ def measure_masks(
         if not any(tally.found for tally in tallies):
             raise
     return [tally.report() for tally in tallies]
+
+
+def _measure_group(
+    workspaces: Sequence[Workspace], tallies: Sequence[Tally], keys: list[str], progress: Callable[[str], Any]
+) -> None:
+    """Into the tallies what is measured of all graphs of a group together."""
+    if not workspaces[0].backend.shares_cores:
+        return measure_together(workspaces, tallies, keys, progress)
+    for key in (key for key in keys if key in BATCHED):
+        progress(key)
+        begin = time.perf_counter()
+        values = measure_batch(workspaces, key)
+        seconds = (time.perf_counter() - begin) / len(values)
+        for tally, value in zip(tallies, values, strict=True):
+            tally.add(key, value, seconds)
 
 
 def measure_batch(workspaces: Sequence[Workspace], key: str) -> list[Measured]:
@@ -101,19 +114,27 @@ def _program(
 
 
 def _group(
-    program: Program, masks: Sequence[Mapping[str, Tensor]], options: Mapping[str, Any], several: bool
+    program: Program, masks: Sequence[Mapping[str, Tensor]], options: Mapping[str, Any], keys: Sequence[str]
 ) -> list[MultipartiteGraph]:
     """Graphs of the first masks, as many as may be held at the same time, at least one."""
-    graphs: list[MultipartiteGraph] = []
-    nonzeros = 0
-    for given in masks:
-        graphs.append(encode(program, masks=given, **options))
-        if not several:
+    graphs = [encode(program, masks=masks[0], **options)]
+    backend, size = graphs[0].backend, graphs[0].num_nodes
+    most = len(masks) if set(keys) & set(BATCHED if backend.shares_cores else TOGETHER) else 1
+    if not backend.shares_cores:
+        memory = backend.available_memory()
+        fitting = MAX_NODES * NODE if memory is None else min(MAX_NODES * NODE, memory // 2)
+        most = min(most, fitting // (NODE * max(size, 1)))
+    nonzeros = _nonzeros(graphs[0])
+    while len(graphs) < most:
+        if nonzeros > HELD * (len(graphs) / (len(graphs) + 1)):  # another one of this size would not fit
             break
-        nonzeros += sum(len(block.tap) for _, _, block in graphs[-1].blocks)
-        if nonzeros > TOGETHER * (len(graphs) / (len(graphs) + 1)):  # another one of this size would not fit
-            break
+        graphs.append(encode(program, masks=masks[len(graphs)], **options))
+        nonzeros += _nonzeros(graphs[-1])
     return graphs
+
+
+def _nonzeros(graph: MultipartiteGraph) -> int:
+    return sum(len(block.tap) for _, _, block in graph.blocks)
 
 
 def _named(span: range) -> str:
@@ -125,3 +146,10 @@ def _part(progress: Progress | None, number: int, count: int) -> Progress | None
     if progress is None:
         return None
     return lambda text, share: progress(f"{text} of masks {number}", (number + (share or 0.0)) / count)
+
+
+def _ahead(progress: Progress | None, span: range, count: int) -> Callable[[str], Any]:
+    """Progress of what a group of graphs has together."""
+    if progress is None:
+        return lambda key: None
+    return lambda key: progress(f"{key} of {_named(span)}", span.start / count)

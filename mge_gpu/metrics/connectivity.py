@@ -9,13 +9,14 @@ CERTIFICATE = "low points on a certificate of two forests"
 @metric("components")
 def components(w: Workspace) -> Measured:
     """Number of connected components; a node without edges is one."""
-    return Measured(w.forest[0], BFS)
+    return Measured(w.total(w.forest[1] < 0), BFS)
 
 
 @metric("component_size")
 def component_size(w: Workspace) -> Measured:
     """Mean size of a component, N / components."""
-    return Measured(w.graph.num_nodes / max(w.forest[0], 1), BFS)
+    count = w.total(w.forest[1] < 0)
+    return Measured(w.num_nodes / (count + (count == 0)), BFS)
 
 
 @metric("cut_edges")
@@ -26,10 +27,10 @@ def cut_edges(w: Workspace) -> Measured:
     all bridges and articulation points and add none (a sparse certificate of 2-connectivity, after
     Cheriyan, Kao and Thurimella, SIAM J. Comput. 22, 1993).
     """
-    return Measured(w.cuts[0], CERTIFICATE)
+    return Measured(w.total(w.cuts[0]), CERTIFICATE)
 
 
 @metric("cut_nodes")
 def cut_nodes(w: Workspace) -> Measured:
     """Number of articulation points: nodes whose removal splits a component."""
-    return Measured(w.cuts[1], CERTIFICATE)
+    return Measured(w.total(w.cuts[1]), CERTIFICATE)

@@ -27,28 +27,28 @@ def _in_partitions(w: Workspace, indices: Sequence[int]) -> Any:
 @metric("sink_nodes")
 def sink_nodes(w: Workspace) -> Measured:
     """Number of sinks: they take signals in and hand nothing on."""
-    return Measured(int(sinks(w).sum()), HOW)
+    return Measured(w.total(sinks(w)), HOW)
 
 
 @metric("source_nodes")
 def source_nodes(w: Workspace) -> Measured:
     """Number of sources: they hand on what the input does not reach (biases)."""
-    return Measured(int(sources(w).sum()), HOW)
+    return Measured(w.total(sources(w)), HOW)
 
 
 @metric("disconnected_nodes")
 def disconnected_nodes(w: Workspace) -> Measured:
     """Number of nodes without any edge, in any partition."""
-    return Measured(int((w.degree == 0).sum()), HOW)
+    return Measured(w.total(w.degree == 0), HOW)
 
 
 @metric("removable_out")
 def removable_out(w: Workspace) -> Measured:
     """Edges into sinks: removing them changes no output."""
-    return Measured(int(w.indeg[sinks(w)].sum()), HOW)
+    return Measured(w.total(w.indeg * sinks(w)), HOW)
 
 
 @metric("removable_in")
 def removable_in(w: Workspace) -> Measured:
     """Edges out of sources: no input passes them."""
-    return Measured(int(w.outdeg[sources(w)].sum()), HOW)
+    return Measured(w.total(w.outdeg * sources(w)), HOW)

@@ -1,9 +1,11 @@
 """Motifs: connected induced subgraphs on four nodes."""
 
+from typing import Any
+
 import numpy as np
 
 from mge_gpu.metrics import sampling
-from mge_gpu.metrics.base import Measured, Workspace, exact_sum, metric
+from mge_gpu.metrics.base import Measured, Workspace, metric
 
 
 @metric("motifs")
@@ -22,18 +24,22 @@ def motifs(w: Workspace) -> Measured:
     """
     degree = w.degree
     paths = _edge_products(w)
-    claws = sum(d * (d - 1) * (d - 2) // 6 * c for d, c in _histogram(degree))
+    claws = w.exact_total(degree * (degree - 1) // 2, np.maximum(degree - 2, 0)) // 3
     nodes, times = w.backend.representatives(w.adjacency, False)
-    degree = w.backend.host(degree)
     cost = w.backend.path_counts(w.adjacency, nodes, False)
-    if w.exact or cost.sum() <= sampling.BUDGET:
+    degree = w.backend.host(degree)
+    if w.affordable(cost, nodes):
+
+        def total(values: np.ndarray) -> Any:
+            return w.exact_total(values, times, nodes)
+
         squares, corners, pairs = w.backend.wedge_counts(w.adjacency, nodes, cost).T
-        triangles = exact_sum(corners, times) // 6
-        paws = exact_sum(corners // 2 * np.maximum(degree[nodes] - 2, 0), times)
-        cliques = exact_sum(w.backend.clique_counts(w.adjacency, nodes, cost), times) // 24
-        total = paths - 3 * triangles + claws - 3 * (exact_sum(squares, times) // 4)
-        total += 4 * (exact_sum(pairs, times) // 2) - 2 * paws - 6 * cliques
-        return Measured(total, f"wedges of {len(nodes):,} classes of positions")
+        triangles = total(corners) // 6
+        paws = total(corners // 2 * np.maximum(degree[nodes] - 2, 0))
+        cliques = total(w.backend.clique_counts(w.adjacency, nodes, cost)) // 24
+        found = paths - 3 * triangles + claws - 3 * (total(squares) // 4)
+        found += 4 * (total(pairs) // 2) - 2 * paws - 6 * cliques
+        return Measured(found, f"wedges of {len(nodes):,} classes of positions")
 
     def correction(some: np.ndarray, walks: np.ndarray) -> np.ndarray:
         squares, corners, pairs = w.backend.wedge_counts(w.adjacency, some, walks).T.astype(np.float64)
@@ -50,14 +56,8 @@ def motifs(w: Workspace) -> Measured:
     return Measured(base + value, "exact paths and claws, wedges of a sample of nodes", error)
 
 
-def _histogram(degree: np.ndarray) -> list[tuple[int, int]]:
-    """(degree, number of nodes) as Python ints, whose cubes do not overflow."""
-    values, counts = np.unique(degree, return_counts=True)
-    return list(zip(values.tolist(), counts.tolist(), strict=True))
-
-
-def _edge_products(w: Workspace) -> int:
+def _edge_products(w: Workspace) -> Any:
     """Sum over edges of (d_u - 1)(d_v - 1)."""
     less = w.degree - 1
     ahead = w.backend.neighbour_sums(w.adjacency, less)
-    return exact_sum(ahead, np.maximum(less, 0))  # a node without edges has no neighbours to sum over
+    return w.exact_total(ahead, np.maximum(less, 0))  # a node without edges has no neighbours to sum over

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mge_gpu.metrics import sampling
-from mge_gpu.metrics.base import Measured, Workspace, exact_sum, metric
+from mge_gpu.metrics.base import Measured, Workspace, metric
 
 
 @metric("one_hop")
@@ -21,10 +21,10 @@ def two_hop(w: Workspace) -> Measured:
     """
     nodes, times = w.backend.representatives(w.adjacency, True)
     cost = w.backend.path_counts(w.adjacency, nodes, True)
-    n = max(w.graph.num_nodes, 1)
-    if w.exact or cost.sum() <= sampling.BUDGET:
+    n = max(w.num_nodes, 1)
+    if w.affordable(cost, nodes):
         sizes = w.backend.two_hop_sizes(w.adjacency, nodes, cost)
-        return Measured(exact_sum(sizes, times) / n, f"{len(nodes):,} classes of positions")
+        return Measured(w.exact_total(sizes, times, nodes) / n, f"{len(nodes):,} classes of positions")
 
     def count(some: np.ndarray, walks: np.ndarray) -> np.ndarray:
         sizes: np.ndarray = w.backend.two_hop_sizes(w.adjacency, some, walks).astype(np.float64)

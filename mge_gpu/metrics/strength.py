@@ -1,6 +1,6 @@
 """Strength and density of the core."""
 
-from mge_gpu.metrics.base import Measured, Workspace, exact_sum, metric
+from mge_gpu.metrics.base import Measured, Workspace, metric
 
 
 @metric("strength")
@@ -18,4 +18,4 @@ def k_core(w: Workspace) -> Measured:
     O(m) algorithm for cores decomposition of networks", 2003; in rounds, Kabir and Madduri, 2017).
     """
     core = w.backend.coreness(w.adjacency)
-    return Measured(exact_sum(core.astype("int64")) / max(w.graph.num_nodes, 1), "peeling level by level")
+    return Measured(w.total(core.astype("int64")) / max(w.num_nodes, 1), "peeling level by level")

@@ -64,8 +64,9 @@ def topometrics(
     Args:
         graph: a `MultipartiteGraph`; or a model or `Program`, then ``input_shape`` and the options
             of `mge_gpu.encode` apply; or a list of masks (parameter name -> mask), then ``model`` is
-            needed. Such a batch shares the trace and the geometry; small graphs have their eigenvalues
-            computed side by side, one on each core.
+            needed. Such a batch shares the trace and the geometry. On the CPU small graphs have their
+            eigenvalues computed side by side, one on each core; on a GPU as many graphs as fit its memory
+            are one graph for the counts: sinks to removable, components, cuts, k_core, two_hop, motifs.
         input_shape: shape of one sample without the batch dim, where a model is to be traced.
         metrics: "all"; "cheap", those that take O(nonzero weights + nodes) whatever the number of edges
             (nodes, edges, sinks, sources, disconnected, removable, one_hop, strength); a key of

@@ -37,11 +37,11 @@ def masks(model: nn.Module) -> list[Masks]:
     return [*found, {"5.weight": found[0]["5.weight"]}]
 
 
-@pytest.mark.parametrize("together", [batch.TOGETHER, 400, 1], ids=["all", "some", "one by one"])
+@pytest.mark.parametrize("together", [batch.HELD, 400, 1], ids=["all", "some", "one by one"])
 def test_the_same_as_one_by_one(
     together: int, model: nn.Module, masks: list[Masks], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "TOGETHER", together)
+    monkeypatch.setattr(batch, "HELD", together)
     reports = mge_gpu.topometrics(masks, SHAPE, model=model, seed=3)
     assert len(reports) == len(masks)
     for given, report in zip(masks, reports, strict=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, reach, traverse, wedges
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
+
+R = TypeVar("R")
 
 
 class CpuBackend:
@@ -27,6 +29,10 @@ class CpuBackend:
     def available_memory(self) -> int | None:
         """Bytes of memory that are free, or None where the system does not say."""
         return available_memory()
+
+    def within_memory(self, work: Callable[[], R]) -> R:
+        """What ``work`` returns: this is the host."""
+        return work()
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """A torch tensor in the array's memory."""
@@ -106,14 +112,15 @@ class CpuBackend:
         peel.coreness(adjacency, degree, num_threads())
         return degree
 
-    def cut_counts(self, adjacency: Adjacency, parent: np.ndarray) -> tuple[int, int]:
-        """(bridges, articulation points), on a certificate of at most 2 (N - 1) edges.
+    def cut_marks(self, adjacency: Adjacency, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(bridges, articulation points), each (N,) bool, on a certificate of at most 2 (N - 1) edges.
 
         The certificate is the BFS forest ``parent`` and any maximal forest of the rest.
         """
         second = traverse.forest(adjacency, self._degree(adjacency), parent)
-        bridges, articulation = call(lambda: cuts.low_points(*cuts.forest_csr(parent, second)))
-        return int(bridges), int(articulation)
+        roots = np.flatnonzero(parent == traverse.ROOT)
+        ptr, idx = call(lambda: cuts.forest_csr(parent, second))
+        return cuts.cut_marks(ptr, idx, roots)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, and how many each stands for."""

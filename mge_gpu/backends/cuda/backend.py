@@ -12,7 +12,6 @@ from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import cuts
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cpu.threads import call
 from mge_gpu.backends.cuda import coo, forest, peel, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
@@ -39,11 +38,16 @@ def _active(
 def _on_device(
     method: Callable[Concatenate["CudaBackend", P], R],
 ) -> Callable[Concatenate["CudaBackend", P], R]:
-    """The same for a primitive that the CPU backend has, too: it steps in where memory is short."""
+    """The same for a primitive that the CPU backend has, too: it steps in where memory is short.
+
+    But not within `CudaBackend.within_memory`.
+    """
 
     @wraps(method)
     def inside(self: "CudaBackend", *args: P.args, **kwargs: P.kwargs) -> R:
         with self.runtime.active():
+            if not self._host_helps:
+                return method(self, *args, **kwargs)
             for _ in range(2):  # again without the adjacency of another graph, and with all that is free
                 found = attempt(self.runtime, lambda: method(self, *args, **kwargs))
                 if found is not Outcome.SHORT:
@@ -64,6 +68,7 @@ class CudaBackend:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime, self.xp = runtime, runtime.xp
         self._last: tuple[Adjacency, Resident] | None = None
+        self._host_helps = True
 
     def _resident(self, adjacency: Adjacency) -> Resident:
         if self._last is None or self._last[0] is not adjacency:
@@ -78,6 +83,20 @@ class CudaBackend:
     def available_memory(self) -> int | None:
         """Bytes of the device's memory that are free."""
         return self.runtime.available_memory()
+
+    def within_memory(self, work: Callable[[], R]) -> R:
+        """What ``work`` returns; NotEnoughMemoryError where the device's memory is short."""
+        self._host_helps = False
+        try:
+            with self.runtime.active():
+                found = attempt(self.runtime, work)
+        finally:
+            self._host_helps = True
+        if found is Outcome.SHORT:
+            self._last = None
+            self.runtime.release()
+            raise NotEnoughMemoryError("the GPU's memory is too short")
+        return found
 
     @_active
     def tensor(self, array: Any) -> torch.Tensor:
@@ -190,15 +209,12 @@ class CudaBackend:
         return peel.coreness(self.runtime, self._resident(adjacency), degree, adjacency.num_hubs)
 
     @_on_device
-    def cut_counts(self, adjacency: Adjacency, parent: Any) -> tuple[int, int]:
-        """(bridges, articulation points): low points on the host, on at most 2 (N - 1) edges."""
-        n = adjacency.num_nodes
-        _, source, target = forest.unite(self.runtime, self._resident(adjacency), n, parent)
-        child = self.xp.flatnonzero(parent >= 0).astype(np.int32)
-        ends = self.xp.concatenate([child, source]), self.xp.concatenate([parent[child], target])
-        source, target = map(self.runtime.host, ends)
-        bridges, articulation = call(lambda: cuts.low_points(*cuts.undirected_csr(n, source, target)))
-        return int(bridges), int(articulation)
+    def cut_marks(self, adjacency: Adjacency, parent: Any) -> tuple[Any, Any]:
+        """(bridges, articulation points), each (N,) bool: low points of a certificate, on the host."""
+        csr = forest.certificate(self.runtime, self._resident(adjacency), adjacency.num_nodes, parent)
+        roots = self.xp.flatnonzero(parent < 0)
+        bridge, cut = cuts.cut_marks(*map(self.runtime.host, (*csr, roots)))
+        return self.xp.asarray(bridge), self.xp.asarray(cut)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, found on the host."""
