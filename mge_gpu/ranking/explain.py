@@ -1,7 +1,6 @@
 """Why a candidate stands where it stands: what each topometric adds to its score."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -110,13 +109,13 @@ def _of_pairs(
 ) -> np.ndarray:  # (pairs, names), float64
     features = pair_features(rows, (), first, second)
     reverse = reversed_pairs(first, second)
-    shap_values = _shap_values(ranker, features)
     total = np.zeros((len(first), len(NAMES)))
     for view, booster in ranker.boosters.items():
-        odds = booster.predict(features[:, columns_of(view)], raw_score=True, num_threads=1)
+        seen = features[:, columns_of(view)]
+        odds = booster.predict(seen, raw_score=True, num_threads=1)
         chance = 1 / (1 + np.exp(-odds))
         slope = _ratio(chance - chance[reverse], odds - odds[reverse], chance * (1 - chance))
-        shares = shap_values[view] @ _MEMBERS[columns_of(view)]
+        shares = _shap_values(ranker.trees[view], seen) @ _MEMBERS[columns_of(view)]
         total += slope[:, None] * (shares - shares[reverse]) / 2
     total /= len(ranker.boosters)
     margin = total.sum(axis=1)
@@ -127,20 +126,13 @@ def _of_pairs(
     return total
 
 
-def _shap_values(
-    ranker: "Ranker", features: np.ndarray
-) -> dict[str, np.ndarray]:  # view -> (pairs, features of the view)
+def _shap_values(trees: str, seen: np.ndarray) -> np.ndarray:  # (pairs, features) -> the same, float64
+    """TreeSHAP values of the log-odds, given the features that are the same for all pairs."""
     lightgbm = require("lightgbm", "rank", "explaining a ranking")
-
-    def of_view(view: str) -> np.ndarray:
-        seen = features[:, columns_of(view)]
-        same = ((seen == seen[0]) | (np.isnan(seen) & np.isnan(seen[0]))).all(axis=0)
-        known = {int(number): float(seen[0, number]) for number in np.flatnonzero(same)}
-        booster = lightgbm.Booster(model_str=given(ranker.trees[view], known))
-        return np.asarray(booster.predict(seen, pred_contrib=True, num_threads=1))[:, :-1]  # without bias
-
-    with ThreadPoolExecutor() as pool:  # they take seconds for many candidates
-        return dict(zip(ranker.trees, pool.map(of_view, ranker.trees), strict=True))
+    same = ((seen == seen[0]) | (np.isnan(seen) & np.isnan(seen[0]))).all(axis=0)
+    known = {int(number): float(seen[0, number]) for number in np.flatnonzero(same)}
+    booster = lightgbm.Booster(model_str=given(trees, known))
+    return np.asarray(booster.predict(seen, pred_contrib=True, num_threads=1))[:, :-1]  # without the bias
 
 
 def _ratio(

@@ -33,9 +33,7 @@ def _decided(tree: str, values: Mapping[int, float]) -> dict[str, list[str]]:
     The counts are scaled, so that the shares of a node's children are still those of the whole tree.
     """
     fields = {name: value.split() for name, _, value in (line.partition("=") for line in tree.splitlines())}
-    children = [
-        [int(child) for child in fields.get(name, ())] for name in ("left_child", "right_child")
-    ]
+    children = [[int(child) for child in fields.get(name, ())] for name in ("left_child", "right_child")]
 
     def decided(node: int) -> int:
         while node >= 0 and (number := int(fields["split_feature"][node])) in values:
@@ -75,7 +73,7 @@ def _right(value: float, threshold: float, kind: int) -> bool:
         value = 0.0
     if math.isnan(value) or (kind & _MISSING_IS_ZERO and abs(value) <= _ZERO):
         return not kind & _DEFAULT_LEFT
-    return value > threshold
+    return bool(value > threshold)
 
 
 def _written(number: str, fields: Mapping[str, list[str]]) -> str:
