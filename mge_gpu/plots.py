@@ -19,7 +19,7 @@ KINDS = {
     "source": "#55a868",
     "disconnected": "#c44e52",
 }
-COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#ccb974")
+PALETTE = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#ccb974")
 MAX_EDGES = 5_000_000  # edges that are materialised for a picture; 100 MB of them
 BEND = 0.07  # how far an edge bends up for each column that it skips, in heights of the picture
 MAX_DRAWN = 20_000  # edges that are drawn: more are a grey block and take minutes
@@ -145,10 +145,10 @@ def plot_ranking(frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, s
         label = "to be the best of all of these"
         axes.plot(best, methods, "o", c=KINDS["sink"], markeredgecolor="white", label=label, clip_on=False)
     if "tier" in frame.columns:
-        ends = np.flatnonzero(np.diff(frame["tier"].to_numpy(dtype=float)))
-        for number, row in enumerate(ends):
-            label = "end of a tier: these cannot be told apart from its first" if number == 0 else None
-            axes.axhline(row + 0.5, color="#666666", linewidth=0.8, linestyle=":", label=label)
+        note: str | None = "end of a tier (not told apart from its first)"
+        for row in np.flatnonzero(np.diff(frame["tier"].to_numpy(dtype=float))):
+            axes.axhline(row + 0.5, color="#666666", linewidth=0.8, linestyle=":", label=note)
+            note = None  # one line in the legend stands for all
     if score == "score":
         axes.set_xlim(0, 1)
         axes.set_xlabel("predicted chance")
@@ -157,7 +157,7 @@ def plot_ranking(frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, s
 
 
 def plot_explanation(
-    frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, most: int = len(COLOURS)
+    frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, most: int = len(PALETTE)
 ) -> None:
     """Draw what moved each method's score away from 1/2, best method at the top.
 
@@ -184,9 +184,9 @@ def plot_explanation(
     names = list(added[methods[0]])
     values = np.array([[added[method][name] for name in names] for method in methods])
     order = np.argsort(-np.abs(values).sum(axis=0), kind="stable")
-    shown = [at for at in order[: min(most, len(COLOURS))] if values[:, at].any()]
+    shown = [at for at in order[: min(most, len(PALETTE))] if values[:, at].any()]
     others = np.delete(values, shown, axis=1).sum(axis=1)
-    parts = [(names[at], values[:, at], colour) for at, colour in zip(shown, COLOURS, strict=False)]
+    parts = [(names[at], values[:, at], colour) for at, colour in zip(shown, PALETTE, strict=False)]
     parts += [("all others", others, "#b8b8b8")] if np.abs(others).max() > 1e-9 else []
 
     figure = figure_class(figsize=(7.5, 2.0 + 0.32 * len(methods)), dpi=130, layout="constrained")
