@@ -77,9 +77,9 @@ def contributions(ranker: "Ranker", rows: "pandas.DataFrame") -> "pandas.DataFra
     orders of a pair, sharpens them by the temperature and mixes in the baseline. The values are carried
     through each step by the ratio of what came out to what went in (Chen, Lundberg and Lee 2022,
     doi:10.1038/s41467-022-31384-3). For a pair (a, b) and K boosters with log-odds f, chances p and SHAP
-    values φ, topic k adds to the chance that a beats b
+    values φ, topic k adds to the chance that a beats b, with a sum over boosters,
 
-        (1 − w) r / 2K Σ_f [p(a,b) − p(b,a)] / [f(a,b) − f(b,a)] · [φ_k(a,b) − φ_k(b,a)]
+        (1 − w) r / 2K Σ [p(a,b) − p(b,a)] / [f(a,b) − f(b,a)] · [φ_k(a,b) − φ_k(b,a)]
 
     where r is the factor by which the temperature moves the chance away from 1/2, and w the weight of the
     baseline, which itself adds w (baseline − 1/2). A candidate's contribution is the mean over the others.
