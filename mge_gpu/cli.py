@@ -175,7 +175,16 @@ def rank(
         Path | None,
         typer.Option(
             callback=new_folder,
-            help="Folder for masks, reports and the ranking; one that was stopped goes on.",
+            help="Folder for masks, tables and pictures; one that was stopped goes on.",
+            show_default=False,
+        ),
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            callback=new_file,
+            metavar="FILE",
+            help="Draw what moved each score: .png, .svg or .pdf.",
             show_default=False,
         ),
     ] = None,
@@ -187,6 +196,7 @@ def rank(
 ) -> None:
     """Rank pruning methods for a network by the topology of what they leave, best first."""
     names = cli_inputs.known_methods(methods)
+    cli_outputs.check_picture(explain)
     resources = Resources()
     with progress() as show:
         inputs = cli_inputs.load(model, input_shape, weights, seed)
@@ -203,18 +213,15 @@ def rank(
             out=out,
         )
     described = "none needed" if batches is None else batches.description
+    facts = {"model": model, "input_shape": inputs.shape, "sparsity": sparsity, "seed": seed}
+    document = cli_outputs.ranking_document(frame, facts | {"data": described})
     if out is not None:
-        cli_outputs.save_ranking(frame, out)
+        cli_outputs.save_ranking(frame, out, document)
+    if explain is not None:
+        from mge_gpu.plots import plot_explanation
+
+        plot_explanation(frame, explain)
     if json:
-        document = {
-            "model": model,
-            "input_shape": inputs.shape,
-            "sparsity": sparsity,
-            "seed": seed,
-            "data": described,
-            "provenance": frame.attrs.get("provenance"),
-            "ranking": cli_outputs.records(frame),
-        }
         print_json(document | resources.to_dict())
         return
     from mge_gpu.report import ranking_tables

@@ -42,15 +42,45 @@ def records(frame: "pandas.DataFrame") -> list[dict[str, Any]]:
     return (frame.reset_index() if frame.index.name is not None else frame).to_dict("records")
 
 
-def save_ranking(frame: "pandas.DataFrame", folder: Path) -> None:
-    """ranking.csv and topometrics.csv (a row a method), beside what `mge_gpu.rank` has written there."""
+def ranking_document(frame: "pandas.DataFrame", facts: dict[str, Any]) -> dict[str, Any]:
+    """The JSON object of ``rank``: what was asked for, the frame, and what its ``attrs`` say."""
+    attrs = {name: frame.attrs.get(name) for name in ("provenance", "chances", "contributions")}
+    return facts | {"ranking": records(frame)} | attrs
+
+
+def save_ranking(frame: "pandas.DataFrame", folder: Path, document: dict[str, Any]) -> None:
+    """The ranking beside what `mge_gpu.rank` has written there.
+
+    ranking.csv and topometrics.csv (a row a method), ranking.json (the ``document``), and ranking.png and
+    explanation.png; a line on stderr says why where there are none.
+    """
+    from mge_gpu.console import json_text
+    from mge_gpu.errors import MissingDependencyError
+    from mge_gpu.plots import plot_explanation, plot_ranking
     from mge_gpu.report import reports_csv
 
     write(folder / "ranking.csv", frame.to_csv(index=frame.index.name is not None))
+    write(folder / "ranking.json", json_text(document) + "\n")
     reports = frame.attrs["reports"]
     for method, report in reports.items():
         report.info.setdefault("method", method)
     write(folder / "topometrics.csv", reports_csv(reports.values()))
+    try:
+        plot_ranking(frame, folder / "ranking.png")
+        plot_explanation(frame, folder / "explanation.png")
+    except MissingDependencyError as error:
+        typer.echo(f"no pictures in {folder}: {error}", err=True)
+
+
+def check_picture(path: Path | None) -> None:
+    """Bad usage of ``--explain``, or no matplotlib, before minutes of work."""
+    if path is None:
+        return
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"got --explain {path}; expected a name that ends in .png, .svg or .pdf")
+    from mge_gpu._optional import require
+
+    require("matplotlib.figure", "plots", "--explain")
 
 
 def check_stdout(json: bool, csv: Path | None) -> None:

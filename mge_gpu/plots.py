@@ -19,6 +19,7 @@ KINDS = {
     "source": "#55a868",
     "disconnected": "#c44e52",
 }
+PALETTE = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#ccb974")
 MAX_EDGES = 5_000_000  # edges that are materialised for a picture; 100 MB of them
 BEND = 0.07  # how far an edge bends up for each column that it skips, in heights of the picture
 MAX_DRAWN = 20_000  # edges that are drawn: more are a grey block and take minutes
@@ -118,7 +119,9 @@ def plot_graph(
 
 
 def plot_ranking(frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, score: str = "score") -> None:
-    """Draw a ranking of methods, best at the top, as bars of the predicted score.
+    """Draw a ranking of methods, best at the top, as bars of the score.
+
+    Where the frame has them, dots are each method's chance to be the best of all, and lines part the tiers.
 
     Args:
         frame: what `mge_gpu.rank` returned: methods in the index or in a column ``method``, best first.
@@ -133,13 +136,77 @@ def plot_ranking(frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, s
     if score not in frame.columns:
         raise GraphError(f"the ranking has no column {score!r}; it has {', '.join(map(str, frame.columns))}")
     methods = [str(name) for name in (frame["method"] if "method" in frame.columns else frame.index)]
-    figure = figure_class(figsize=(6.0, 1.0 + 0.32 * len(methods)), dpi=130, layout="constrained")
+    figure = figure_class(figsize=(6.0, 1.6 + 0.32 * len(methods)), dpi=130, layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(methods, frame[score].to_numpy(dtype=float), color=KINDS["passes on"])
-    axes.invert_yaxis()
-    axes.set_xlabel("predicted score (higher is better)")
-    axes.spines[["top", "right"]].set_visible(False)
+    label = "to train to a better accuracy than another of these" if score == "score" else score
+    axes.barh(methods, frame[score].to_numpy(dtype=float), color=KINDS["passes on"], label=label)
+    if "best_chance" in frame.columns:
+        best = frame["best_chance"].to_numpy(dtype=float)
+        label = "to be the best of all of these"
+        axes.plot(best, methods, "o", c=KINDS["sink"], markeredgecolor="white", label=label, clip_on=False)
+    if "tier" in frame.columns:
+        note: str | None = "end of a tier (not told apart from its first)"
+        for row in np.flatnonzero(np.diff(frame["tier"].to_numpy(dtype=float))):
+            axes.axhline(row + 0.5, color="#666666", linewidth=0.8, linestyle=":", label=note)
+            note = None  # one line in the legend stands for all
+    if score == "score":
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("predicted chance")
+    _finish(figure, axes, columns=1)
     save_figure(figure, path)
+
+
+def plot_explanation(
+    frame: "pandas.DataFrame", path: "str | os.PathLike[str]", *, most: int = len(PALETTE)
+) -> None:
+    """Draw what moved each method's score away from 1/2, best method at the top.
+
+    What adds to a score goes to the right of 1/2, what takes from it to the left, and the diamond is the
+    score: 1/2 and the sum of all. The topometrics that count most over all methods have a colour each; the
+    sum of the others is grey.
+
+    Args:
+        frame: what `mge_gpu.rank` returned, with its ``attrs["contributions"]``.
+        path: the file to write; its suffix decides the format.
+        most: how many topometrics have a colour, 8 at most.
+
+    Raises:
+        GraphError: the frame has no contributions (pandas drops ``attrs`` in some steps), or the file cannot
+            be written.
+        MissingDependencyError: matplotlib is not installed (extra ``plots``).
+    """
+    figure_class = require("matplotlib.figure", "plots", "plot_explanation").Figure
+    if not (added := frame.attrs.get("contributions")):
+        raise GraphError(
+            "the ranking has no attrs['contributions']; give the frame that mge_gpu.rank returned"
+        )
+    methods = list(frame["method"])
+    names = list(added[methods[0]])
+    values = np.array([[added[method][name] for name in names] for method in methods])
+    order = np.argsort(-np.abs(values).sum(axis=0), kind="stable")
+    shown = [at for at in order[: min(most, len(PALETTE))] if values[:, at].any()]
+    others = np.delete(values, shown, axis=1).sum(axis=1)
+    parts = [(names[at], values[:, at], colour) for at, colour in zip(shown, PALETTE, strict=False)]
+    parts += [("all others", others, "#b8b8b8")] if np.abs(others).max() > 1e-9 else []
+
+    figure = figure_class(figsize=(7.5, 2.0 + 0.32 * len(methods)), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    right, left = np.full((2, len(methods)), 0.5)
+    for name, part, colour in parts:
+        axes.barh(methods, part, left=np.where(part > 0, right, left), color=colour, label=name)
+        right, left = right + np.maximum(part, 0), left + np.minimum(part, 0)
+    axes.plot(0.5 + values.sum(axis=1), methods, "D", color="black", markeredgecolor="white", label="score")
+    axes.axvline(0.5, color="black", linewidth=0.8)
+    axes.set_xlabel("predicted chance to train to a better accuracy than another of these (score)")
+    _finish(figure, axes, columns=4)
+    save_figure(figure, path)
+
+
+def _finish(figure: Any, axes: Any, columns: int) -> None:
+    """The best at the top, a legend above, no frame."""
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _kinds(graph: Any, src: np.ndarray, dst: np.ndarray) -> np.ndarray:

@@ -94,11 +94,11 @@ def frame_table(frame: "pandas.DataFrame") -> Table:
     return _table(header, rows, right)
 
 
-def ranking_tables(frame: "pandas.DataFrame") -> tuple[Table, Table]:
-    """What `mge_gpu.rank` returned as two tables narrow enough for a terminal.
+def ranking_tables(frame: "pandas.DataFrame") -> tuple[Table, Table, Table]:
+    """What `mge_gpu.rank` returned as three tables narrow enough for a terminal.
 
-    The first is the order of the methods; the second the raw topometrics behind it, with a column for each
-    method in that order.
+    The order of the methods; what moved the score of each; the raw topometrics behind it, with a column for
+    each method in that order.
     """
     reports: dict[str, Report] = frame.attrs["reports"]
     methods = [str(method) for method in frame["method"]]
@@ -107,8 +107,13 @@ def ranking_tables(frame: "pandas.DataFrame") -> tuple[Table, Table]:
         [key, *(reports[method].format_value(key) if key in reports[method] else "" for method in methods)]
         for key in keys
     ]
-    order = frame[[column for column in frame.columns if column not in PUBLISHED]]
-    return frame_table(order), _table(["topometric", *methods], rows, right=methods)
+    order = frame[[column for column in frame.columns if column not in PUBLISHED and column != "reasons"]]
+    reasons = [[method, text] for method, text in zip(methods, frame["reasons"], strict=True)]
+    return (
+        frame_table(order),
+        _table(["method", "what moved its score most, from 0.5"], reasons, right=()),
+        _table(["topometric", *methods], rows, right=methods),
+    )
 
 
 def frame_markdown(frame: "pandas.DataFrame") -> str:

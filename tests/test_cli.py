@@ -105,6 +105,10 @@ BAD_USAGE = {
         ["rank", *MODEL, "--sparsity", "0.5", "--methods", "er,snap"],
         "no pruning method 'snap'",
     ),
+    "rank explained in a table": (
+        ["rank", *MODEL, "--sparsity", "0.5", "--explain", "why.csv"],
+        "ends in .png, .svg or .pdf",
+    ),
     "rank out is a file": (["rank", *MODEL, "--sparsity", "0.5", "--out", "net_for_cli.py"], "is a file"),
     "prune without out": (["prune", *MODEL[:1], "er", *MODEL[1:], "--sparsity", "0.5"], "--out"),
     "prune to something else": (
@@ -332,9 +336,11 @@ def test_rank_prints_the_methods_and_where_the_ranker_is_from(workdir, rankable)
         assert f" {method} " in result.stdout
     assert "ranker: " in result.stdout
     assert "data: none needed" in words(result.stdout)
+    assert "what moved its score most" in words(result.stdout)
 
 
 def test_rank_json_and_files(workdir, rankable):
+    pytest.importorskip("matplotlib")
     result = succeeded(
         "rank",
         *MODEL,
@@ -346,6 +352,8 @@ def test_rank_json_and_files(workdir, rankable):
         "random",
         "--out",
         "out",
+        "--explain",
+        "why.svg",
         "--json",
     )
     document = json.loads(result.stdout)
@@ -356,7 +364,34 @@ def test_rank_json_and_files(workdir, rankable):
     assert {row["method"] for row in reports} == {"uniform", "snip"}
     masks = mge_gpu.masks.load_masks(workdir / "out" / "snip.safetensors")
     assert sum(int(mask.sum()) for mask in masks.values()) == round(0.2 * WEIGHTS)
-    assert (workdir / "out" / "ranking.csv").read_text().count("\n") == 3
+    with open(workdir / "out" / "ranking.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["reasons"] for row in rows] == [row["reasons"] for row in document["ranking"]]
+    for row in document["ranking"]:
+        added = document["contributions"][row["method"]]
+        assert 0.5 + sum(added.values()) == pytest.approx(row["score"])
+        assert document["chances"][row["method"]][row["method"]] == 0.5
+        first = row["reasons"].split(", ")[0].rsplit(" ", 1)
+        largest = max(added, key=lambda name: abs(added[name]))
+        assert largest.split()[0] in first[0] and float(first[1]) == round(added[largest], 2)
+    saved = json.loads((workdir / "out" / "ranking.json").read_text())
+    assert saved == {key: document[key] for key in saved}
+    assert set(document) - set(saved) == {"seconds", "peak_rss_bytes"}
+    for name in ("ranking.png", "explanation.png"):
+        assert (workdir / "out" / name).read_bytes().startswith(b"\x89PNG")
+    assert (workdir / "why.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_rank_without_matplotlib_says_what_is_not_drawn(workdir, rankable, monkeypatch):
+    asked = ["rank", *MODEL, "--sparsity", "0.8", "--methods", "uniform,erk", "--out", "out"]
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = succeeded(*asked)
+    assert "no pictures in out" in result.stderr and "mge_gpu[plots]" in result.stderr
+    there = {path.name for path in (workdir / "out").iterdir()}
+    assert {"ranking.csv", "ranking.json", "topometrics.csv"} < there
+    assert not [name for name in there if name.endswith(".png")]
+    monkeypatch.setitem(vars(mge_gpu), "rank", lambda *_, **__: pytest.fail("ranked for nothing"))
+    assert "mge_gpu[plots]" in failed(*asked, "--explain", "why.png")
 
 
 def test_doctor(workdir):

@@ -120,11 +120,92 @@ def test_a_path_that_cannot_be_written(tmp_path, name):
         plots.plot_graph(TINY, tmp_path / name)
 
 
-def test_plot_ranking(tmp_path):
+class Figures(list):
+    """Keeps the figures that would be saved; `drawn` gives the axes of the last."""
+
+    def drawn(self):
+        return self[-1].axes[0]
+
+
+@pytest.fixture
+def figures(monkeypatch):
     pytest.importorskip("matplotlib")
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"method": ["erk", "er"], "score": [0.5, -0.2]})
+    kept = Figures()
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (kept.append(figure), save(figure, path)))
+    return kept
+
+
+def ranking():
+    """Three methods whose contributions are known: 0.5 and their sum is the score."""
+    frame = pytest.importorskip("pandas").DataFrame(
+        {
+            "method": ["erk", "er", "snip"],
+            "score": [0.8, 0.5, 0.2],
+            "best_chance": [0.6, 0.3, 0.1],
+            "tier": [1, 1, 2],
+        }
+    )
+    frame.attrs["contributions"] = {
+        "erk": {"edges": 0.1, "core": 0.25, "sinks": -0.05, "motifs": 0.0},
+        "er": {"edges": 0.1, "core": -0.1, "sinks": 0.0, "motifs": 0.0},
+        "snip": {"edges": -0.2, "core": -0.15, "sinks": 0.05, "motifs": 0.0},
+    }
+    return frame
+
+
+def bars(axes):
+    """Label -> (left end, right end) of each of its bars, from the top."""
+    return {
+        group.get_label(): [tuple(sorted((bar.get_x(), bar.get_x() + bar.get_width()))) for bar in group]
+        for group in axes.containers
+    }
+
+
+def test_plot_ranking(tmp_path, figures):
+    frame = ranking()
     plots.plot_ranking(frame, tmp_path / "ranking.png")
     assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(GraphError, match="no column 'points'"):
-        plots.plot_ranking(frame, tmp_path / "ranking.png", score="points")
+    axes = figures.drawn()
+    (found,) = bars(axes).values()
+    assert found == [(0, 0.8), (0, 0.5), (0, 0.2)]
+    dots, line = axes.lines
+    assert list(dots.get_xdata()) == [0.6, 0.3, 0.1]
+    assert list(line.get_ydata()) == [1.5, 1.5]  # between the second and the third
+    assert axes.yaxis_inverted() and axes.get_xlim() == (0, 1)
+
+
+def test_plot_ranking_by_another_column(tmp_path, figures):
+    frame = ranking()[["method", "score"]].rename(columns={"score": "points"})
+    plots.plot_ranking(frame, tmp_path / "ranking.svg", score="points")
+    assert list(bars(figures.drawn())) == ["points"]
+    with pytest.raises(GraphError, match="no column 'score'"):
+        plots.plot_ranking(frame, tmp_path / "ranking.png")
+
+
+def test_plot_explanation_stacks_what_adds_and_what_takes(tmp_path, figures):
+    plots.plot_explanation(ranking(), tmp_path / "why.png")
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+    axes = figures.drawn()
+    found = bars(axes)
+    assert list(found) == ["core", "edges", "sinks"]  # by size, and none that is 0 everywhere
+    np.testing.assert_allclose(found["core"], [(0.5, 0.75), (0.4, 0.5), (0.35, 0.5)])
+    np.testing.assert_allclose(found["edges"], [(0.75, 0.85), (0.5, 0.6), (0.15, 0.35)])
+    np.testing.assert_allclose(found["sinks"][0], (0.45, 0.5))
+    np.testing.assert_allclose(found["sinks"][2], (0.5, 0.55))
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [0.8, 0.5, 0.2])
+
+
+def test_plot_explanation_sums_up_the_rest(tmp_path, figures):
+    plots.plot_explanation(ranking(), tmp_path / "why.png", most=1)
+    found = bars(figures.drawn())
+    assert list(found) == ["core", "all others"]
+    np.testing.assert_allclose(found["all others"], [(0.75, 0.8), (0.5, 0.6), (0.2, 0.35)])
+
+
+def test_plot_explanation_needs_the_contributions(tmp_path):
+    pytest.importorskip("matplotlib")
+    frame = ranking()
+    frame.attrs = {}
+    with pytest.raises(GraphError, match="give the frame that mge_gpu.rank returned"):
+        plots.plot_explanation(frame, tmp_path / "why.png")

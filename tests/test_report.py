@@ -75,17 +75,21 @@ def test_frame_table(ranking):
     assert lines[3] == ["2", "er", "8"]
 
 
-def test_ranking_tables_are_the_order_and_the_raw_topometrics(ranking):
-    frame = ranking.reset_index()
+def test_ranking_tables_are_the_order_the_reasons_and_the_raw_topometrics(ranking):
+    frame = ranking.reset_index().assign(reasons=["more edges +0.12, fewer sinks +0.03", "core -0.20"])
     frame.attrs["reports"] = {
         "er": Report({"edges": 8, "motifs": 3}),
         "synflow": Report({"edges": 1234567, "motifs": 2e6}, standard_errors={"motifs": 1e3}),
     }
-    first, second = (
+    first, reasons, second = (
         [line.split() for line in render(table).splitlines() if line.strip()]
         for table in ranking_tables(frame)
     )
     assert first[0] == ["rank", "method", "score"] and first[3] == ["2", "er"]
+    assert [" ".join(line) for line in reasons[2:]] == [
+        "synflow more edges +0.12, fewer sinks +0.03",
+        "er core -0.20",
+    ]
     assert second[0] == ["topometric", "synflow", "er"]
     assert second[2:] == [["edges", "1,234,567", "8"], ["motifs", "2,000,000", "±", "1e+03", "3"]]
 

@@ -14,6 +14,7 @@ from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.ranking.candidates import Progress, checked_methods, measure
+from mge_gpu.ranking.explain import contributions, reasons
 from mge_gpu.ranking.features import report_rows
 from mge_gpu.ranking.kept import Kept, fingerprint
 from mge_gpu.ranking.pairs import best_chances, mean_chances, tiers
@@ -85,10 +86,12 @@ def rank(
         chance to train to a better accuracy than another one of these methods), ``baseline_rank`` (the
         method's mean rank among the published methods that prune at initialization, on other networks; NaN
         where unknown), ``best_chance`` (the chance to be the best of these), ``tier`` (from 1; methods of a
-        tier cannot be told apart from its first, see `mge_gpu.ranking.pairs.tiers`), then the metrics of
-        `Report.normalized`. ``attrs``: ``masks`` (method -> masks), ``reports`` (method -> `Report`),
-        ``chances`` (method -> other method -> the chance that the first beats the second) and ``provenance``
-        (str).
+        tier cannot be told apart from its first, see `mge_gpu.ranking.pairs.tiers`), ``reasons`` (what moved
+        the score most, see `mge_gpu.ranking.explain.reasons`), then the metrics of `Report.normalized`.
+        ``attrs``: ``masks`` (method -> masks), ``reports`` (method -> `Report`), ``chances`` (method ->
+        other method -> the chance that the first beats the second), ``contributions`` (method -> topometric
+        -> what it adds to the score, which is 1/2 and the sum of these, see
+        `mge_gpu.ranking.explain.contributions`) and ``provenance`` (str).
 
     Raises:
         RankingError: bad sparsity, unknown, repeated or too few methods, a method that lacks ``data``, a
@@ -145,7 +148,7 @@ def rank(
 
 
 def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pandas.DataFrame":
-    """The frame of `rank`, with ``attrs["chances"]`` alone, from the candidates' reports."""
+    """The frame of `rank`, of its ``attrs`` only ``chances`` and ``contributions``, from the reports."""
     rows = report_rows(reports, sparsity)
     if missing := [key for key in ranker.metrics if key not in rows.columns]:
         raise RankingError(
@@ -153,10 +156,13 @@ def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pa
         )
     names = list(reports)
     known = [TABLE_NAMES.get(name, name) or "" for name in names]
-    first, second, chance = ranker.chances(rows.assign(method=known))
+    named = rows.assign(method=known)
+    first, second, chance = ranker.chances(named)
     matrix = np.full((len(names), len(names)), 0.5)
     matrix[first, second] = chance
     score = mean_chances(len(names), first, chance)
+    added = contributions(ranker, named)
+    why = reasons(added, named)
     order = np.argsort(-score, kind="stable")
     frame = rows.drop(columns="sparsity").iloc[order].reset_index(drop=True)
     columns = {
@@ -164,6 +170,7 @@ def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pa
         "baseline_rank": [known_value(ranker.mean_ranks, known[i], sparsity) for i in order],
         "best_chance": best_chances(matrix)[order],
         "tier": tiers(matrix, order.tolist()),
+        "reasons": [why[i] for i in order],
     }
     for place, (name, values) in enumerate(columns.items(), start=1):
         frame.insert(place, name, values)
@@ -171,7 +178,10 @@ def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pa
     labels = [names[i] for i in order]
     ordered = matrix[np.ix_(order, order)].tolist()
     chances = {a: dict(zip(labels, row, strict=True)) for a, row in zip(labels, ordered, strict=True)}
-    frame.attrs = {"chances": chances}
+    frame.attrs = {
+        "chances": chances,
+        "contributions": dict(zip(labels, added.iloc[order].to_dict("records"), strict=True)),
+    }
     return frame
 
 

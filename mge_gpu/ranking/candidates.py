@@ -110,7 +110,7 @@ def measure(
                 f"ranking stopped at the method {name!r} at sparsity {sparsity:g}: {error}"
             ) from error
     if progress is not None:
-        progress("ranked", 1.0)
+        progress("putting the methods in order", 1.0)
     return masks, reports
 
 

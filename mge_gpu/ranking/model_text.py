@@ -10,11 +10,12 @@ from mge_gpu.errors import RankingError
 
 _HEADER = {"version": "v4", "num_class": "1", "num_tree_per_iteration": "1"}
 _END = "end of trees"
-_PER_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
-_PER_NODE = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-_PER_NODE_TOO = ("split_gain", "internal_value", "internal_weight", "internal_count")
+_PER_LEAF = ("leaf_value", "leaf_count", "leaf_weight")
+_PER_NODE = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "internal_count")
+_PER_NODE_TOO = ("split_gain", "internal_value", "internal_weight")
 _DROPPED = ("split_gain", "leaf_weight", "internal_value", "internal_weight")
 _ROUNDED = ("threshold", "leaf_value")
+_DEEPEST = 500  # SHAP values go down a tree by recursion, and take time that grows with depth squared
 
 
 def compact(text: str) -> str:
@@ -79,7 +80,7 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
     leaves = int(tree["num_leaves"])
     if leaves < 1 or tree["num_cat"] != "0" or tree.get("is_linear", "0") != "0":
         raise ValueError(f"num_leaves={leaves}, num_cat={tree['num_cat']}; expected a numerical tree")
-    needed = ("leaf_value", *_PER_NODE) if leaves > 1 else ("leaf_value",)
+    needed = ("leaf_value", "leaf_count", *_PER_NODE) if leaves > 1 else ("leaf_value",)
     lengths = dict.fromkeys(_PER_LEAF, leaves) | dict.fromkeys(_PER_NODE + _PER_NODE_TOO, leaves - 1)
     for name, length in lengths.items():
         # A tree that is a single leaf may have its other arrays empty or of length one.
@@ -102,3 +103,13 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
         raise ValueError("the children are not each node and leaf once")
     if any(0 <= child <= node % nodes for node, child in enumerate(children)):
         raise ValueError("a child stands above its parent")
+    depth = [1] * nodes
+    for node in range(nodes):
+        for child in (left[node], right[node]):
+            if child > 0:
+                depth[child] = depth[node] + 1
+    if max(depth) > _DEEPEST:
+        raise ValueError(f"it is {max(depth)} nodes deep, expected {_DEEPEST} at most")
+    # SHAP values weigh a branch by its share of the counts.
+    if any(int(part) < 1 for name in ("leaf_count", "internal_count") for part in tree[name].split()):
+        raise ValueError("a count is not positive")

@@ -68,6 +68,17 @@ def group_pairs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(first), np.concatenate(second)
 
 
+def reversed_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:  # (pairs,) int64
+    """Where each pair of `group_pairs` stands the other way round.
+
+    >>> reversed_pairs(np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 0, 2, 0, 1])).tolist()
+    [2, 4, 0, 5, 1, 3]
+    """
+    reverse = np.empty(len(first), "int64")
+    reverse[np.lexsort((second, first))] = np.lexsort((first, second))
+    return reverse
+
+
 def pair_features(
     rows: "pandas.DataFrame", group: Sequence[str], first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:  # (pairs, features), float64

@@ -19,7 +19,14 @@ from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.features import GROUP, METRICS, group_codes, group_medians, topology_features
 from mge_gpu.ranking.model_text import check_model_text
-from mge_gpu.ranking.pairs import VIEWS, columns_of, group_pairs, mean_chances, pair_features
+from mge_gpu.ranking.pairs import (
+    VIEWS,
+    columns_of,
+    group_pairs,
+    mean_chances,
+    pair_features,
+    reversed_pairs,
+)
 from mge_gpu.ranking.table import PAI_METHODS
 from mge_gpu.ranking.training import (
     DEFAULTS,
@@ -144,17 +151,29 @@ class Ranker:
             return first, second, np.empty(0)
         each = [
             booster.predict(features[:, columns_of(view)], num_threads=1)
-            for view, booster in self._boosters.items()
+            for view, booster in self.boosters.items()
         ]
         chance = np.mean(each, axis=0)
-        reverse = np.empty(len(first), "int64")
-        reverse[np.lexsort((second, first))] = np.lexsort((first, second))
-        chance = np.clip((chance + 1 - chance[reverse]) / 2, 1e-6, 1 - 1e-6)
-        chance = 1 / (1 + np.exp(-self.temperature * np.log(chance / (1 - chance))))
+        chance = self.calibrated((chance + 1 - chance[reversed_pairs(first, second)]) / 2)
+        weight, baseline = self.baseline(rows, group, first, second)
+        return first, second, chance + weight * (baseline - chance)
+
+    def calibrated(self, chance: np.ndarray) -> np.ndarray:  # (pairs,) -> (pairs,), float64
+        """Chances that the boosters give with their log-odds times ``temperature``."""
+        chance = np.clip(chance, 1e-6, 1 - 1e-6)
+        return 1 / (1 + np.exp(-self.temperature * np.log(chance / (1 - chance))))
+
+    def baseline(
+        self, rows: "pandas.DataFrame", group: Sequence[str], first: np.ndarray, second: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `chances` falls back on: (pairs,) weights, and the chances that the baseline gives.
+
+        Where it does not know a method, the weight is 0 and the chance 0.5.
+        """
         known = known_values(self.mean_shares, rows)
-        baseline = (1 + known[first] - known[second]) / 2
-        weight = np.where(np.isfinite(baseline), self.fallback * self.depth(rows, group)[first], 0)
-        return first, second, chance + weight * (np.nan_to_num(baseline) - chance)
+        chance = (1 + known[first] - known[second]) / 2
+        weight = np.where(np.isfinite(chance), self.fallback * self.depth(rows, group)[first], 0)
+        return weight, np.nan_to_num(chance, nan=0.5)
 
     def predict(self, rows: "pandas.DataFrame", group: Sequence[str] = ()) -> np.ndarray:  # (rows,), float64
         """Each candidate's mean chance to beat another one of its group, see `chances`; higher is better."""
@@ -211,7 +230,8 @@ class Ranker:
             ) from error
 
     @cached_property
-    def _boosters(self) -> dict[str, Any]:
+    def boosters(self) -> dict[str, Any]:
+        """View -> the ``lightgbm.Booster`` of its trees."""
         lightgbm = require("lightgbm", "rank", "ranking pruning methods")
         return {view: lightgbm.Booster(model_str=text) for view, text in self.trees.items()}
 

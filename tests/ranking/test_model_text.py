@@ -66,6 +66,9 @@ def test_trees_of_a_single_leaf_pass() -> None:
         (r"threshold=\S+", "threshold=x", "could not convert"),
         (r"leaf_value=\S+", "leaf_value=1 1", "leaf_value has 6"),
         (r"leaf_count=\S+", "leaf_count=", "leaf_count has 4"),
+        (r"leaf_count=.*\n", "", "leaf_count"),
+        (r"leaf_count=\S+", "leaf_count=0", "count is not positive"),
+        (r"internal_count=\S+", "internal_count=-1", "count is not positive"),
         (r"num_leaves=5", "num_leaves=5\nnum_leaves=4", "given twice"),
         (r"max_feature_idx=2", "max_feature_idx=9", "max_feature_idx"),
         (r"feature_names=a b c", "feature_names=a c b", "feature_names"),
@@ -87,6 +90,31 @@ def test_a_tree_that_runs_in_a_circle_is_refused(text: str) -> None:
     circle = re.sub(r"right_child=.*", "right_child=3 -3 -4 -5", circle, count=1)
     with pytest.raises(RankingError, match="above its parent"):
         check_model_text(resized(circle), FEATURES)
+
+
+def test_a_tree_that_recursion_would_not_survive_is_refused(text: str) -> None:
+    """A chain of nodes, each the left child of the one above."""
+
+    def chain(nodes: int) -> str:
+        head, rest = text.split("\nTree=0\n")
+        fields = {
+            "num_leaves": nodes + 1,
+            "num_cat": 0,
+            "split_feature": "0 " * nodes,
+            "threshold": "0 " * nodes,
+            "decision_type": "2 " * nodes,
+            "left_child": " ".join(map(str, [*range(1, nodes), -nodes - 1])),
+            "right_child": " ".join(str(~leaf) for leaf in range(nodes)),
+            "leaf_value": "1 " * (nodes + 1),
+            "leaf_count": "1 " * (nodes + 1),
+            "internal_count": "2 " * nodes,
+        }
+        lines = "\n".join(f"{name}={value}" for name, value in fields.items())
+        return resized(f"{head}\nTree=0\n{lines}\n\n\nTree=1{rest.split('Tree=1')[1]}")
+
+    check_model_text(chain(500), FEATURES)
+    with pytest.raises(RankingError, match="501 nodes deep"):
+        check_model_text(chain(501), FEATURES)
 
 
 @pytest.mark.parametrize("sizes", ["1 2 3", "", "99999999 1 1"])

@@ -73,8 +73,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 def test_the_frame(steps: Calls) -> None:
     frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
-    assert frame.columns[:6].tolist() == ["rank", "method", "score", "baseline_rank", "best_chance", "tier"]
-    assert frame.columns[6:].tolist() == list(shipped_ranker().metrics)
+    names = ["rank", "method", "score", "baseline_rank", "best_chance", "tier", "reasons"]
+    assert frame.columns.tolist() == [*names, *shipped_ranker().metrics]
     assert frame["rank"].tolist() == [1, 2, 3]
     assert sorted(frame["method"]) == sorted(RANDOM)
     assert frame["score"].is_monotonic_decreasing
@@ -85,7 +85,10 @@ def test_the_frame(steps: Calls) -> None:
     assert chances.index.tolist() == chances.columns.tolist() == frame["method"].tolist()
     np.testing.assert_allclose(chances + chances.T, 1)
     np.testing.assert_allclose(frame["score"], (chances.sum(axis=1) - 0.5) / 2)
-    assert set(frame.attrs) == {"chances", "masks", "reports", "provenance"}
+    assert set(frame.attrs) == {"chances", "contributions", "masks", "reports", "provenance"}
+    assert list(frame.attrs["contributions"]) == frame["method"].tolist()
+    added = [sum(parts.values()) for parts in frame.attrs["contributions"].values()]
+    np.testing.assert_allclose(frame["score"], 0.5 + np.array(added))
     for name in RANDOM:
         assert set(frame.attrs["masks"][name]) == {"0.weight", "2.weight", "5.weight"}
         assert frame.attrs["reports"][name]["nodes"] == 300
