@@ -8,7 +8,15 @@ import numpy as np
 from mge_gpu._optional import require
 from mge_gpu.ranking.features import topology_features
 from mge_gpu.ranking.model_given import given
-from mge_gpu.ranking.pairs import FEATURE_NAMES, columns_of, group_pairs, pair_features, reversed_pairs
+from mge_gpu.ranking.pairs import (
+    DIFFERENCES,
+    FEATURE_NAMES,
+    columns_of,
+    group_pairs,
+    pair_features,
+    reversed_pairs,
+)
+from mge_gpu.ranking.ranker import log_odds
 
 if TYPE_CHECKING:
     import pandas
@@ -73,16 +81,18 @@ def contributions(ranker: "Ranker", rows: "pandas.DataFrame") -> "pandas.DataFra
     each pair. So the context (sparsity and the medians of the group) sways what a difference is worth and
     gets no share of its own, and a topometric in which no two candidates differ adds exactly 0.
 
-    What `Ranker.chances` does with the log-odds is not linear: it averages chances over boosters and both
-    orders of a pair, sharpens them by the temperature and mixes in the baseline. The values are carried
-    through each step by the ratio of what came out to what went in (Chen, Lundberg and Lee 2022,
-    doi:10.1038/s41467-022-31384-3). For a pair (a, b) and K boosters with log-odds f, chances p and SHAP
-    values φ, topic k adds to the chance that a beats b, with a sum over boosters,
+    What `Ranker.chances` does with them is not linear: it averages chances over boosters and both orders of a
+    pair, mixes their log-odds with those of the linear model (whose parts are its shares as they are),
+    sharpens them by the temperature and mixes in the baseline. The values are carried through each step by
+    the ratio of what came out to what went in (Chen, Lundberg and Lee 2022, doi:10.1038/s41467-022-31384-3).
+    For a pair (a, b) and K boosters with log-odds f, chances p and SHAP values φ, topic k adds to the chance
+    that a beats b, with a sum over boosters and l_k the linear model's part,
 
-        (1 − w) r / 2K Σ [p(a,b) − p(b,a)] / [f(a,b) − f(b,a)] · [φ_k(a,b) − φ_k(b,a)]
+        (1 − w) r ((1 − v) q / 2K Σ [p(a,b) − p(b,a)] / [f(a,b) − f(b,a)] · [φ_k(a,b) − φ_k(b,a)] + v l_k)
 
-    where r is the factor by which the temperature moves the chance away from 1/2, and w the weight of the
-    baseline, which itself adds w (baseline − 1/2). A candidate's contribution is the mean over the others.
+    where q is the ratio of the boosters' log-odds to their chance less 1/2, v the linear model's share, r the
+    ratio of the chance less 1/2 to the log-odds, and w the weight of the baseline, which itself adds
+    w (baseline − 1/2). A candidate's contribution is the mean over the others.
     Those of a topic add up to 0 over the candidates.
 
     Args:
@@ -119,9 +129,13 @@ def _of_pairs(
         total += slope[:, None] * (shares - shares[reverse]) / 2
     total /= len(ranker.boosters)
     margin = total.sum(axis=1)
-    sharpened = ranker.calibrated(0.5 + margin) - 0.5
-    weight, baseline = ranker.baseline(rows, (), first, second)
-    total *= ((1 - weight) * _ratio(sharpened, margin, ranker.temperature))[:, None]
+    depth = ranker.depth(rows)[first]
+    share = ranker.linear_share(depth)[:, None]
+    total *= (1 - share) * _ratio(log_odds(0.5 + margin), margin, 4.0)[:, None]
+    total += share * (ranker.linear.parts(features) @ _MEMBERS[: len(DIFFERENCES)])
+    odds = total.sum(axis=1)
+    weight, baseline = ranker.baseline(rows, depth, first, second)
+    total *= ((1 - weight) * _ratio(ranker.calibrated(odds) - 0.5, odds, ranker.temperature / 4))[:, None]
     total[:, NAMES.index(ELSEWHERE)] = weight * (baseline - 0.5)
     return total
 

@@ -18,11 +18,11 @@ from mge_gpu.ranking.table import SETTING
 if TYPE_CHECKING:
     import pandas
 
-_DIFFERENCES = (*FEATURES, "dynamic")
+DIFFERENCES = (*FEATURES, "dynamic")
 _DISPLACED = ("sinks", "sources", "removable_out", "removable_in", "alive", "useful_edges")
 
 FEATURE_NAMES = (
-    *_DIFFERENCES,
+    *DIFFERENCES,
     *CONTEXT,
     *(f"first_{name}" for name in FEATURES),
     *(f"second_{name}" for name in FEATURES),
@@ -31,9 +31,9 @@ FEATURE_NAMES = (
 far each of them stands from the median of the group."""
 
 VIEWS: Mapping[str, tuple[str, ...]] = {
-    "differences": (*_DIFFERENCES, *CONTEXT),
+    "differences": (*DIFFERENCES, *CONTEXT),
     "places": FEATURE_NAMES,
-    "robust": (*(name for name in _DIFFERENCES if name not in _DISPLACED), *CONTEXT),
+    "robust": (*(name for name in DIFFERENCES if name not in _DISPLACED), *CONTEXT),
 }
 """The parts of `FEATURE_NAMES` that boosters learn from: one booster a view, and their mean is taken.
 

@@ -1,4 +1,4 @@
-"""A fitted ranker: LightGBM models, what they were fitted on, and the baseline that they have to beat."""
+"""A fitted ranker: models of pairs, what they were fitted on, and the baseline that they have to beat."""
 
 import datetime
 import json
@@ -18,6 +18,7 @@ from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.features import GROUP, METRICS, group_codes, group_medians, topology_features
+from mge_gpu.ranking.linear import Linear
 from mge_gpu.ranking.model_text import check_model_text
 from mge_gpu.ranking.pairs import (
     VIEWS,
@@ -32,7 +33,7 @@ from mge_gpu.ranking.training import (
     DEFAULTS,
     PARAMETERS,
     Settings,
-    fit_trees,
+    fit_pairs,
     known_values,
     mean_ranks,
     mean_shares,
@@ -41,10 +42,10 @@ from mge_gpu.ranking.training import (
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = "mge_gpu ranker 2"
+FORMAT = "mge_gpu ranker 3"
 _LARGEST_FILE = 16 * 2**20  # bytes; the shipped file is far smaller
 _DEPTH = 1.0
-"""How far below the sparsest group (in the log of the mean degree) the fallback has its whole weight."""
+"""How far below the sparsest group (in the log of the mean degree) a group is wholly out of depth."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,22 @@ class Ranker:
 
     Attributes:
         trees: view (see `mge_gpu.ranking.pairs.VIEWS`) -> trees in LightGBM's text format.
-        temperature: what the log-odds that the trees give are multiplied by, so that chances are calibrated
-            on architectures that the trees have not seen; 1 leaves them as they are.
+        linear: the linear model beside them.
+        shares: the weight of ``linear`` in the log-odds within the ranker's depth and far out of it.
+        temperature: what the log-odds are multiplied by, so that chances are calibrated on architectures
+            that were not learned from; 1 leaves them as they are.
         fallback: the largest weight of the baseline, see `chances`.
         least_degree: the log of the mean degree of the sparsest group that was learned from.
         mean_shares: method -> sparsity -> mean share of the other methods that it beats, under the table's
             names: the baseline without topology, to fall back on.
         mean_ranks: method -> sparsity -> mean rank (1 is best) among the pruning-at-initialization methods of
             the table: the same baseline, to show.
-        provenance: what the trees were fitted on and how; JSON types only.
+        provenance: what the models were fitted on and how; JSON types only.
     """
 
     trees: Mapping[str, str] = field(repr=False)
+    linear: Linear = field(repr=False)
+    shares: tuple[float, float]
     temperature: float
     fallback: float
     least_degree: float
@@ -114,8 +119,11 @@ class Ranker:
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
         medians = group_medians(topology_features(rows), group_codes(rows, GROUP))
+        trees, linear = fit_pairs(rows, settings, seed)
         return cls(
-            trees=fit_trees(rows, settings, seed),
+            trees=trees,
+            linear=linear,
+            shares=(settings.linear, settings.linear_far),
             temperature=temperature,
             fallback=settings.fallback,
             least_degree=float(medians["degree"].min()),
@@ -129,11 +137,13 @@ class Ranker:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The chance that the first of two candidates of a group trains to a better accuracy than the second.
 
-        The boosters' mean over both orders of the pair, its log-odds times ``temperature``. Where a group is
-        sparser than all that were learned from, `depth` says how far, and the chance is mixed with that of
-        the baseline, (1 + s_first − s_second) / 2 for the two methods' ``mean_shares``, with a weight of up
-        to ``fallback``; a pair with a method that the baseline does not know is left as it is. On the dense
-        side topology holds up and the baseline does not, see docs/ranker.md, so nothing is mixed in there.
+        The boosters' mean over both orders of the pair as log-odds, mixed with those of the linear model,
+        times ``temperature``. Where a group is sparser than all that were learned from, `depth` says how
+        far. There the linear model weighs more, since trees answer everything beyond their table as they
+        answer its edge, and the chance is mixed with that of the baseline, (1 + s_first − s_second) / 2 for
+        the two methods' ``mean_shares``, with a weight of up to ``fallback``; a pair with a method that the
+        baseline does not know goes without. On the dense side topology holds up and the baseline does not,
+        see docs/ranker.md, so nothing changes there.
 
         Args:
             rows: columns ``method``, ``sparsity`` and `metrics`, and those of ``group``.
@@ -154,17 +164,24 @@ class Ranker:
             for view, booster in self.boosters.items()
         ]
         chance = np.mean(each, axis=0)
-        chance = self.calibrated((chance + 1 - chance[reversed_pairs(first, second)]) / 2)
-        weight, baseline = self.baseline(rows, group, first, second)
+        trees = log_odds((chance + 1 - chance[reversed_pairs(first, second)]) / 2)
+        depth = self.depth(rows, group)[first]
+        share = self.linear_share(depth)
+        chance = self.calibrated((1 - share) * trees + share * self.linear.odds(features))
+        weight, baseline = self.baseline(rows, depth, first, second)
         return first, second, chance + weight * (baseline - chance)
 
-    def calibrated(self, chance: np.ndarray) -> np.ndarray:  # (pairs,) -> (pairs,), float64
-        """Chances that the boosters give with their log-odds times ``temperature``."""
-        chance = np.clip(chance, 1e-6, 1 - 1e-6)
-        return 1 / (1 + np.exp(-self.temperature * np.log(chance / (1 - chance))))
+    def linear_share(self, depth: np.ndarray) -> np.ndarray:  # (pairs,) -> (pairs,), float64
+        """The weight of the linear model in the log-odds of pairs at a depth, see `depth`."""
+        near, far = self.shares
+        return near + (far - near) * depth
+
+    def calibrated(self, odds: np.ndarray) -> np.ndarray:  # (pairs,) -> (pairs,), float64
+        """Chances from log-odds, which are multiplied by ``temperature``."""
+        return 1 / (1 + np.exp(-self.temperature * odds))
 
     def baseline(
-        self, rows: "pandas.DataFrame", group: Sequence[str], first: np.ndarray, second: np.ndarray
+        self, rows: "pandas.DataFrame", depth: np.ndarray, first: np.ndarray, second: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """What `chances` falls back on: (pairs,) weights, and the chances that the baseline gives.
 
@@ -172,7 +189,7 @@ class Ranker:
         """
         known = known_values(self.mean_shares, rows)
         chance = (1 + known[first] - known[second]) / 2
-        weight = np.where(np.isfinite(chance), self.fallback * self.depth(rows, group)[first], 0)
+        weight = np.where(np.isfinite(chance), self.fallback * depth, 0)
         return weight, np.nan_to_num(chance, nan=0.5)
 
     def predict(self, rows: "pandas.DataFrame", group: Sequence[str] = ()) -> np.ndarray:  # (rows,), float64
@@ -190,6 +207,8 @@ class Ranker:
         document = {
             "format": FORMAT,
             "provenance": self.provenance,
+            "linear": self.linear.to_dict(),
+            "shares": list(self.shares),
             "temperature": self.temperature,
             "fallback": self.fallback,
             "least_degree": self.least_degree,
@@ -236,6 +255,12 @@ class Ranker:
         return {view: lightgbm.Booster(model_str=text) for view, text in self.trees.items()}
 
 
+def log_odds(chance: np.ndarray) -> np.ndarray:  # (pairs,) -> (pairs,), float64
+    """log(p / (1 - p)) of chances, at most 13.8 in size."""
+    chance = np.clip(chance, 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(chance / (1 - chance)))
+
+
 def restricted(table: "pandas.DataFrame", methods: Sequence[str] | None) -> "pandas.DataFrame":
     """The rows of these methods; RankingError where the table does not know one of them."""
     if methods is None:
@@ -264,6 +289,8 @@ def _from_document(document: Any) -> Ranker:
         raise RankingError("'provenance' must be an object")
     return Ranker(
         trees=_trees(document.get("models")),
+        linear=Linear.from_dict(document.get("linear")),
+        shares=_shares(document.get("shares")),
         temperature=_number(document, "temperature", 0, math.inf),
         fallback=_number(document, "fallback", 0, 1),
         least_degree=_number(document, "least_degree", -math.inf, math.inf),
@@ -288,6 +315,12 @@ def _trees(models: Any) -> dict[str, str]:
         found[view] = "\n".join(lines) + "\n"
         check_model_text(found[view], VIEWS[view])
     return found
+
+
+def _shares(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2 or not all(_is_number(item, 0, 1) for item in value):
+        raise RankingError("'shares' must be two numbers from 0 to 1")
+    return float(value[0]), float(value[1])
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:

@@ -1,4 +1,4 @@
-"""From a table of trained networks to LightGBM model texts, and the baseline that knows no topology."""
+"""From a table of trained networks to models of its pairs, and the baseline that knows no topology."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
 from mge_gpu.ranking.features import GROUP, group_codes
+from mge_gpu.ranking.linear import Linear, fit_linear
 from mge_gpu.ranking.model_text import compact
 from mge_gpu.ranking.pairs import VIEWS, columns_of, group_pairs, pair_features, win_shares
 from mge_gpu.ranking.table import SETTING
@@ -41,23 +42,28 @@ class Settings:
         rounds: trees in a booster.
         leaf_pairs: the smallest number of pairs in a leaf.
         views: names of `mge_gpu.ranking.pairs.VIEWS`, a booster for each; their chances are averaged.
-        fallback: how much of the baseline to mix in where candidates are far sparser than any that were
-            learned from, in [0, 1]; see `Ranker.chances`.
+        linear: the weight of `mge_gpu.ranking.linear.Linear` beside the boosters, in [0, 1].
+        linear_far: the same where candidates are far sparser than any that were learned from.
+        fallback: how much of the baseline to mix in there, in [0, 1]; see `Ranker.chances`.
     """
 
     leaves: int = 63
     rounds: int = 200
     leaf_pairs: int = 30
     views: tuple[str, ...] = tuple(VIEWS)
-    fallback: float = 0.5
+    linear: float = 0.2
+    linear_far: float = 0.5
+    fallback: float = 0.25
 
 
 DEFAULTS = Settings()
 """The settings of the shipped ranker, chosen by leaving one architecture out of the published table."""
 
 
-def fit_trees(table: "pandas.DataFrame", settings: Settings, seed: int) -> dict[str, str]:
-    """Fit gradient-boosted trees from `pair_features` to `win_shares`: view -> LightGBM's text format.
+def fit_pairs(table: "pandas.DataFrame", settings: Settings, seed: int) -> tuple[dict[str, str], Linear]:
+    """Fit gradient-boosted trees from `pair_features` to `win_shares`, and a linear model beside them.
+
+    Returns the trees of each view in LightGBM's text format, and the linear model.
 
     The loss is the cross-entropy between the predicted chance and the share of wins. Each pair is learned in
     both orders. Nothing names a method, and no level belongs to one network, so that the trees hold for other
@@ -91,7 +97,7 @@ def fit_trees(table: "pandas.DataFrame", settings: Settings, seed: int) -> dict[
         data = lightgbm.Dataset(features[:, columns_of(view)], target, feature_name=list(VIEWS[view]))
         booster = lightgbm.train({**parameters, "seed": seed}, data, settings.rounds)
         texts[view] = compact(str(booster.model_to_string()))
-    return texts
+    return texts, fit_linear(features, target)
 
 
 def mean_ranks(table: "pandas.DataFrame") -> dict[str, dict[str, float]]:

@@ -49,7 +49,8 @@ class Fits:
         """The ranker fitted to the rows without these values of the column."""
         parts = []
         for view in settings.views:
-            one = replace(settings, views=(view,), fallback=0.0)  # which plays no part in the fit
+            # Weights play no part in the fit.
+            one = replace(settings, views=(view,), linear=0.0, linear_far=0.0, fallback=0.0)
             key = (one, frozenset(without))
             if key not in self._known:
                 rows = self.table[~self.table[self.column].isin(without)]
@@ -57,7 +58,8 @@ class Fits:
             parts.append(self._known[key])
         trees = {view: text for part in parts for view, text in part.trees.items()}
         facts = {**parts[0].provenance, "settings": json_ready(asdict(settings))}
-        return replace(parts[0], trees=trees, fallback=settings.fallback, provenance=facts)
+        shares = (settings.linear, settings.linear_far)
+        return replace(parts[0], trees=trees, shares=shares, fallback=settings.fallback, provenance=facts)
 
     def subsets(self) -> Iterator[tuple[Any, ...]]:
         """Every choice of values to leave out that leaves out one and leaves one in."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mge_gpu.errors import RankingError
 from mge_gpu.ranking.explain import ELSEWHERE, NAMES, TOPICS, contributions, reasons
 from mge_gpu.ranking.features import FEATURES, GROUP, topology_features
-from mge_gpu.ranking.pairs import FEATURE_NAMES, VIEWS, columns_of, pair_features
+from mge_gpu.ranking.pairs import DIFFERENCES, FEATURE_NAMES, VIEWS, columns_of, pair_features
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.training import Settings
 from tests.ranking.shapley import shapley_values
@@ -63,8 +63,14 @@ def by_definition(ranker: Ranker, rows: pd.DataFrame) -> pd.DataFrame:
                     topic = next(name for name, topic in TOPICS.items() if stem in topic.features)
                     gains[topic] += steepness * shap[number] / 2 / len(VIEWS)
         chance = np.mean(chances)
-        sharpened = logistic(ranker.temperature * np.log(chance / (1 - chance)))
-        found.loc[a] += gains * (sharpened - 0.5) / (chance - 0.5) / (len(rows) - 1)
+        odds = np.log(chance / (1 - chance))
+        share = ranker.shares[0]
+        gains *= (1 - share) * odds / (chance - 0.5)
+        linear = ranker.linear.parts(features[a, b][None])[0]
+        for stem, part in zip(DIFFERENCES, linear, strict=True):
+            gains[next(name for name, topic in TOPICS.items() if stem in topic.features)] += share * part
+        odds = (1 - share) * odds + share * linear.sum()
+        found.loc[a] += gains * (logistic(ranker.temperature * odds) - 0.5) / odds / (len(rows) - 1)
     return found
 
 

@@ -13,7 +13,7 @@ from mge_gpu.errors import RankingError
 from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking._rank import shipped_ranker
 from mge_gpu.ranking.features import GROUP
-from mge_gpu.ranking.pairs import VIEWS, win_shares
+from mge_gpu.ranking.pairs import VIEWS, pair_features, win_shares
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.table import PAI_METHODS, load_table, table_sha256
 from mge_gpu.ranking.training import DEFAULTS, known_value, mean_ranks, mean_shares
@@ -68,6 +68,23 @@ def test_a_temperature_below_one_makes_chances_less_sure_and_keeps_their_order(
     unsure = replace(ranker, temperature=0.5).chances(table, GROUP)[2]
     odds = np.log(sure / (1 - sure))
     np.testing.assert_allclose(np.log(unsure / (1 - unsure)), odds / 2, atol=1e-9)
+
+
+def test_log_odds_are_those_of_trees_and_linear_model_in_shares_that_change_with_depth(
+    table: pd.DataFrame, ranker: Ranker
+) -> None:
+    def odds(group: pd.DataFrame, near: float, far: float) -> np.ndarray:
+        chances = replace(ranker, shares=(near, far), fallback=0.0, temperature=1.0).chances(group)[2]
+        return np.log(chances / (1 - chances))
+
+    group = table[(table["model"] == "a") & (table["sparsity"] == 0.9) & (table["seed"] == 0)]
+    sparse = group.assign(edges=group["nodes"] * np.exp(ranker.least_degree - 0.5))
+    np.testing.assert_allclose(ranker.depth(sparse), 0.5)
+    for rows, share in ((group, 0.2), (sparse, 0.35)):
+        trees, linear = odds(rows, 0, 0), odds(rows, 1, 1)
+        first, second, _ = ranker.chances(rows)
+        np.testing.assert_allclose(linear, ranker.linear.odds(pair_features(rows, (), first, second)))
+        np.testing.assert_allclose(odds(rows, 0.2, 0.5), (1 - share) * trees + share * linear, atol=1e-9)
 
 
 def test_out_of_its_depth_the_known_methods_fall_back_on_the_baseline(
@@ -146,7 +163,7 @@ def _set(key: str, value: object) -> Any:
         _deleted("mean_shares"),
         _deleted("mean_ranks"),
         _deleted("provenance"),
-        _set("format", "mge_gpu ranker 1"),
+        _set("format", "mge_gpu ranker 2"),
         lambda document: document["models"][0].update(features=["degree", "os.system"]),
         lambda document: document["models"][0].update(view="os.system"),
         lambda document: document["models"][0].update(view="robust"),  # known, but not that of the trees
@@ -154,6 +171,15 @@ def _set(key: str, value: object) -> Any:
         _set("temperature", -1),
         _set("temperature", float("nan")),
         _set("fallback", 1.5),
+        _set("shares", [0.2]),
+        _set("shares", [0.2, 1.5]),
+        _set("linear", None),
+        _set("linear", {}),
+        lambda document: document["linear"].update(low=[0.0]),
+        lambda document: document["linear"].update(low=[0.0, 0.0, "low"]),
+        lambda document: document["linear"]["coefficients"].pop("degree"),
+        lambda document: document["linear"]["coefficients"].update(degree=[0.0]),
+        lambda document: document["linear"]["coefficients"].update(degree=[0.0, 0.0, 0.0, 1e300]),
         _set("least_degree", "low"),
         _set("mean_shares", {"erk": {"0.9": 2}}),
         _set("mean_ranks", {"erk": 1.5}),
