@@ -1,10 +1,10 @@
 """The edges that the paper's research code gives strided convolutions, and our metrics on a list of edges.
 
 Its encoder cuts a padded even map (C, H, W) to the H + 1 by W + 1 that a 3x3 window of stride 2 reaches, then
-takes all four borders away as padding, although only two of them are any more. So the last row and column lose
+takes all four borders away as padding, although only two of them still are. So the last row and column lose
 their edges, what is left is numbered as a map of H - 1 by W - 1 from the input's first node on, and the
 outputs are numbered right behind that: C (H W - (H - 1)(W - 1)) nodes too early, which is 1,008 in ResNet-20.
-The first of them are the input's own last nodes, which become sinks; the last outputs become sources.
+The first of these are the input's own last nodes, which become sinks; the last outputs become sources.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,8 @@ def compressed(nodes: int, src: np.ndarray, dst: np.ndarray) -> Adjacency:
         for ends in ((src, dst), (dst, src))
     )
     assert ahead.nnz == len(src), "an edge appears twice"
-    ahead.sort_indices(), back.sort_indices()
+    ahead.sort_indices()
+    back.sort_indices()
     none = np.zeros(0, np.int64)
     return Adjacency(
         offset=np.array([0, nodes]),
@@ -125,9 +126,7 @@ def as_published(program: Program, masks: Mapping[str, Tensor], keys: list[str])
     return measured(graph, len(src), keys, adjacency=compressed(graph.num_nodes, src, dst))
 
 
-def degrees_as_published(
-    program: Program, masks: Mapping[str, Tensor], keys: list[str]
-) -> dict[str, float]:
+def degrees_as_published(program: Program, masks: Mapping[str, Tensor], keys: list[str]) -> dict[str, float]:
     """The same for metrics of degrees, with no edges written down but those of strided convolutions."""
     graph = encode(program, masks=masks)
     n, edges = graph.num_nodes, graph.num_edges
