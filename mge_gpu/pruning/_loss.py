@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mge_gpu.errors import DataError, PruningError
+from mge_gpu.pruning._recompute import recomputing
 from mge_gpu.pruning._run import gradients, output_tensors, run
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -50,8 +51,10 @@ def loss_gradients(
     """The gradients of the loss in ``weights``, by name, summed over batches (inputs, labels)."""
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for inputs, labels in batches:
-        value = loss_of(method, run(network, inputs), labels, loss, temperature)
-        for name, gradient in gradients(value, weights).items():
+        with recomputing(network, inputs):
+            value = loss_of(method, run(network, inputs), labels, loss, temperature)
+            found = gradients(value, weights)
+        for name, gradient in found.items():
             sums[name] += gradient
     return sums
 
