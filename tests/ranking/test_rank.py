@@ -242,7 +242,7 @@ def test_the_provenance_warns_of_a_sparsity_that_was_never_seen() -> None:
     assert "Resnet-20" in describe(shipped_ranker())
     assert "\n" not in describe(shipped_ranker())
     assert "sparser than any" not in describe(shipped_ranker(), 0.9)
-    assert "mean ranks count for 25%" in describe(shipped_ranker(), 0.9, depth=0.5)
+    assert "mean ranks count for 25%" in describe(shipped_ranker(), 0.9, depth=1.0)
 
 
 @pytest.mark.filterwarnings("ignore:grasp. 4 of 4 classes have fewer")
