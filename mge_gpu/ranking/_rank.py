@@ -217,8 +217,8 @@ def describe(ranker: Ranker, sparsity: float | None = None, depth: float = 0.0) 
         )
     if depth > 0:
         text += (
-            "; CAUTION: these graphs are sparser than any that it was fitted on, so its linear part counts for "
-            f"more, and mean ranks count for {ranker.fallback * depth:.0%} of each chance"
+            "; CAUTION: these graphs are sparser than any that it was fitted on, so its linear part counts "
+            f"for more, and mean ranks count for {ranker.fallback * depth:.0%} of each chance"
         )
     return text
 
