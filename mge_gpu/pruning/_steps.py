@@ -52,7 +52,9 @@ def prune_in_steps(
         if not bool(scores.any()):
             _nothing_ranked(method, step, steps)
         best = top(scores, kept_after(total, sparsity, step, steps))
-        survived[candidates] = step + best.double() + _growing(scores)
+        # What stays a candidate is written in a later step: most weights only once.
+        done = torch.ones_like(best) if regrow or step == steps else ~best
+        survived[candidates[done]] = step + best[done].double() + _growing(scores[done])
         flat = torch.zeros_like(flat)
         flat[candidates[best]] = True
         if not regrow:

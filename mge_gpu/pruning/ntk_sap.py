@@ -10,6 +10,7 @@ from mge_gpu.errors import PruningError
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._loss import check_positive, set_bn_mode
 from mge_gpu.pruning._run import gradients, output_tensors, run
+from mge_gpu.pruning._select import is_finite
 from mge_gpu.pruning._steps import prune_in_steps
 
 
@@ -70,7 +71,7 @@ def ntk_sap(
                     delta = {name: epsilon * _normal(w.shape, generator, w) for name, w in theta.items()}
                     for name, gradient in response_gradients(network, theta, delta, masks, x).items():
                         sums[name] += gradient
-            if not all(bool(torch.isfinite(part).all()) for part in sums.values()):
+            if not all(map(is_finite, sums.values())):
                 raise PruningError(
                     "ntk_sap: this network's outputs overflow; check that its weights are of ordinary size"
                 )

@@ -9,6 +9,7 @@ from mge_gpu.errors import PruningError
 from mge_gpu.pruning._copy import dense_copy, scoring
 from mge_gpu.pruning._loss import check_positive
 from mge_gpu.pruning._run import gradients, output_tensors, run
+from mge_gpu.pruning._select import is_finite
 from mge_gpu.pruning._steps import hide, prune_in_steps
 
 
@@ -41,7 +42,7 @@ def synflow(
         def score(masks: dict[str, Tensor]) -> dict[str, Tensor]:
             hide(weights, masks)
             scores = flow_scores(network, weights, ones)
-            if not all(bool(torch.isfinite(part).all()) for part in scores.values()):
+            if not all(map(is_finite, scores.values())):
                 raise PruningError("synflow: the flow through this network overflows float64")
             return scores
 
