@@ -29,10 +29,14 @@ class Workspace:
         graph: the graph.
         exact: never estimate, however long it takes.
         seed: of the random start vectors and samples.
+        budget: two-step walks that an exact count may take; None takes `sampling.BUDGET`.
     """
 
-    def __init__(self, graph: MultipartiteGraph, exact: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, graph: MultipartiteGraph, exact: bool = False, seed: int = 0, budget: int | None = None
+    ) -> None:
         self.graph, self.exact, self.seed = graph, exact, seed
+        self.budget = sampling.BUDGET if budget is None else budget
         self.prepared: dict[Any, Any] = {}  # blocks as they were made ready for products
         self.operators: dict[str, Any] = {}  # products that several metrics use, by name
         self.backend: Backend = graph.backend
@@ -100,7 +104,7 @@ class Workspace:
 
     def affordable(self, cost: np.ndarray, nodes: np.ndarray) -> bool:
         """Whether two-step walks from some nodes, ``cost`` (R,) of each, may be counted one by one."""
-        return self.exact or int(cost.sum()) <= sampling.BUDGET
+        return self.exact or int(cost.sum()) <= self.budget
 
 
 Metric = Callable[[Workspace], Measured]

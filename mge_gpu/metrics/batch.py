@@ -33,6 +33,7 @@ def measure_masks(
     input_shape: Sequence[int] | None,
     keys: list[str],
     exact: bool,
+    budget: int | None,
     seed: int,
     progress: Progress | None,
     options: Mapping[str, Any],
@@ -56,7 +57,7 @@ def measure_masks(
         while at < len(masks):
             graphs = _group(program, masks[at:], options, keys)
             span = range(at, at + len(graphs))
-            workspaces = [Workspace(graph, exact, seed) for graph in graphs]
+            workspaces = [Workspace(graph, exact, seed, budget) for graph in graphs]
             graphs.clear()
             for k, workspace in zip(span, workspaces, strict=True):
                 tallies[k].info |= workspace.graph.info

@@ -11,7 +11,6 @@ import numpy as np
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
 from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.graph.union import Union, union
-from mge_gpu.metrics import sampling
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, cheap_first, pieces
 from mge_gpu.metrics.measuring import Tally
 
@@ -29,8 +28,10 @@ class OneByOne(Exception):
 class Together(Workspace):
     """The workspace of a union: the value of a metric of `TOGETHER` is an array of all networks' values."""
 
-    def __init__(self, together: Union, exact: bool = False, seed: int = 0) -> None:
-        super().__init__(together.graph, exact, seed)
+    def __init__(
+        self, together: Union, exact: bool = False, seed: int = 0, budget: int | None = None
+    ) -> None:
+        super().__init__(together.graph, exact, seed, budget)
         self.union, self.networks = together, together.networks
         self._last: tuple[Any, np.ndarray] = None, np.zeros(0, np.int64)
 
@@ -57,7 +58,7 @@ class Together(Workspace):
     def affordable(self, cost: np.ndarray, nodes: np.ndarray) -> bool:
         """Whether that holds for each network; else raises OneByOne."""
         most = np.bincount(self._network_of(nodes), cost, self.networks).max(initial=0)
-        if not self.exact and most > sampling.BUDGET:
+        if not self.exact and most > self.budget:
             raise OneByOne
         return True
 
@@ -103,7 +104,8 @@ def _at_once(
 ) -> bool:
     """Measure all networks in one graph; False where memory ran out on the way."""
     begin = time.perf_counter()
-    w = Together(union([x.graph for x in workspaces]), workspaces[0].exact, workspaces[0].seed)
+    one = workspaces[0]
+    w = Together(union([x.graph for x in workspaces]), one.exact, one.seed, one.budget)
     for key in keys:
         progress(key)
         try:

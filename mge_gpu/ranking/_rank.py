@@ -65,6 +65,9 @@ def rank(
     learned from four CIFAR networks; ``attrs["provenance"]`` says how well it does on an architecture that it
     has not seen, and ``baseline_rank`` is what to compare it with.
 
+    Of large networks two_hop and motifs are estimated within about half a percent; the reports say how
+    precisely.
+
     Args:
         model: the network at initialization; it stays as it is.
         input_shape: the shape of one input, without the batch dimension.

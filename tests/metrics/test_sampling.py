@@ -132,3 +132,14 @@ def test_all_nodes_are_counted_where_they_are_cheap(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sampling, "SAMPLE", 20 * int(cost.sum()) + 20)
     found, error = sampling.estimate(lambda n, c: value[n], population, 0)
     assert found == pytest.approx(float(value @ times), rel=1e-12) and error == 0
+
+
+def test_the_budget_says_what_is_estimated() -> None:
+    graph = dense_net()
+    exact = mge_gpu.topometrics(graph, metrics=["motifs", "two_hop"])
+    assert not exact.standard_errors
+    assert not mge_gpu.topometrics(graph, metrics="motifs", exact=True, budget=0).standard_errors
+    for key in exact:
+        found = mge_gpu.topometrics(graph, metrics=key, budget=0)
+        assert found.how()[key] != exact.how()[key]
+        assert found[key] == pytest.approx(exact[key], rel=1e-9), "so few nodes are all counted"
