@@ -52,7 +52,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        usual = partial.stat().st_mode  # safetensors would leave a file that only its owner can read
         write(partial)
+        partial.chmod(usual)
         os.replace(partial, path)
     except Exception as error:  # OSError, RuntimeError (torch) or SafetensorError, by the cause
         raise DataError(f"{path}: cannot be written ({_first_line(error)})") from error

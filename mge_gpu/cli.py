@@ -217,21 +217,21 @@ def rank(
     document = cli_outputs.ranking_document(frame, facts | {"data": described})
     if out is not None:
         cli_outputs.save_ranking(frame, out, document)
-    if explain is not None:
+    if json:
+        print_json(document | resources.to_dict())
+    else:
+        from mge_gpu.report import ranking_tables
+
+        typer.echo(f"{model}, input {input_shape}, sparsity {sparsity:g}; data: {described}")
+        for table in ranking_tables(frame):
+            print_table(table)
+        if provenance := frame.attrs.get("provenance"):
+            typer.echo(f"ranker: {provenance}")
+        resources.print()
+    if explain is not None:  # last, so that a picture that cannot be written loses nothing
         from mge_gpu.plots import plot_explanation
 
         plot_explanation(frame, explain)
-    if json:
-        print_json(document | resources.to_dict())
-        return
-    from mge_gpu.report import ranking_tables
-
-    typer.echo(f"{model}, input {input_shape}, sparsity {sparsity:g}; data: {described}")
-    for table in ranking_tables(frame):
-        print_table(table)
-    if provenance := frame.attrs.get("provenance"):
-        typer.echo(f"ranker: {provenance}")
-    resources.print()
 
 
 @app.command()

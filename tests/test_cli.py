@@ -382,6 +382,19 @@ def test_rank_json_and_files(workdir, rankable):
     assert (workdir / "why.svg").read_bytes().startswith(b"<?xml")
 
 
+def test_a_picture_that_cannot_be_written_does_not_cost_the_table(workdir, rankable, monkeypatch):
+    pytest.importorskip("matplotlib")
+
+    def no_disk(*_: object) -> None:
+        raise mge_gpu.errors.GraphError("why.png cannot be written: no space left on device")
+
+    monkeypatch.setattr("mge_gpu.plots.plot_explanation", no_disk)
+    asked = ["--sparsity", "0.8", "--methods", "uniform,erk", "--explain", "why.png"]
+    result = run("rank", *MODEL, *asked)
+    assert result.exit_code == 1 and "best_chance" in result.stdout
+    assert result.stderr.splitlines()[-1] == "error: why.png cannot be written: no space left on device"
+
+
 def test_rank_without_matplotlib_says_what_is_not_drawn(workdir, rankable, monkeypatch):
     asked = ["rank", *MODEL, "--sparsity", "0.8", "--methods", "uniform,erk", "--out", "out"]
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -261,6 +261,13 @@ def test_nonfinite_weights_are_named(value: float) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_file_of_masks_has_the_rights_of_any_new_file(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "other").touch()
+    save_masks({"weight": torch.ones(2, 2)}, tmp_path / f"m{suffix}")
+    assert (tmp_path / f"m{suffix}").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_masks_round_trip(tmp_path: Path, suffix: str) -> None:
     masks = {
         "conv.weight": half(torch.Size(SHAPES["conv.weight"])),
