@@ -57,7 +57,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
         return [int(mask.sum()) for mask in masks.values()]
 
     def topometrics(
-        graph: list[int], metrics: list[str], seed: int, progress: Callable[[str, float | None], None] | None
+        graph: list[int],
+        metrics: list[str],
+        budget: int,
+        seed: int,
+        progress: Callable[[str, float | None], None] | None,
     ) -> Report:
         calls.append("measure")
         calls.wanted = metrics
