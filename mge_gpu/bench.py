@@ -130,7 +130,7 @@ def spectral(graph: "MultipartiteGraph", repeats: int = 5) -> Iterator[dict[str,
         for dtype in (np.float32, np.float64):
             clock.reset_peak()
             apply = backend.operator(blocks, blocks, dtype == np.float32)
-            x = np.ones(graph.num_nodes, dtype, like=backend.prototype())
+            x = np.ones_like(backend.prototype(), dtype, shape=graph.num_nodes)
             seconds = clock.seconds(partial(apply, x))
             name = f"product, {np.dtype(dtype)}"
             how = str(getattr(apply, "how", ""))

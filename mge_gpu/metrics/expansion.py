@@ -150,7 +150,7 @@ def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
     apply, n = _symmetric(w), w.graph.num_nodes
     options = _accuracy(w) | {"tol": TOLERANCE}
-    strength = apply(np.ones(n, options["dtype"], like=options["like"]))
+    strength = apply(np.ones_like(options["like"], options["dtype"], shape=n))
     value, info = largest_eigenvalue(
         lambda x: kernels.diagonal_less(strength, x, apply(x)), n, seed=w.seed, **options
     )

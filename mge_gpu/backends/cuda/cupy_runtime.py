@@ -136,5 +136,5 @@ class CupyRuntime:
 
 
 def _release(address: int, device: int) -> None:
-    if address:
+    if address and torch is not None:  # at exit arrays can outlive the modules
         torch.cuda.caching_allocator_delete(address)
