@@ -8,12 +8,10 @@ import numpy as np
 
 from mge_gpu._optional import require
 from mge_gpu.errors import MissingDependencyError
-from mge_gpu.plots import save_figure
+from mge_gpu.plots import PALETTE, save_figure
 
 if TYPE_CHECKING:
     from mge_gpu.ranking.reproduction import Reproduction
-
-COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#999999")
 
 
 def plot_reproduction(found: "Reproduction", folder: Path) -> list[str]:
@@ -46,7 +44,7 @@ def _regression(figure: Any, frame: Any) -> None:
             chosen = part[(part["model"] == model) & (part["by"] == by)]
             strata = chosen["stratum"].drop_duplicates().tolist()
             sets = ("mge", "rolled", "rolled-channel", "ramanujan", "density", "setting")
-            for number, (name, color) in enumerate(zip(sets, COLORS, strict=True)):
+            for number, (name, color) in enumerate(zip(sets, PALETTE, strict=False)):
                 rows = chosen[chosen["features"] == name]
                 at = np.array([strata.index(value) for value in rows["stratum"]]) + 0.12 * (number - 2.5)
                 _bars(
@@ -81,7 +79,7 @@ def _rankings(figure: Any, frame: Any) -> None:
     families = frame["family"].drop_duplicates().tolist()
     for number, family in enumerate(families):
         rows = frame[frame["family"] == family]
-        color = COLORS[number % len(COLORS)]
+        color = PALETTE[number % len(PALETTE)]
         intervals = rows["kendall_tau_interval"].tolist()
         _bars(
             axes, rows.index.to_numpy(), rows["kendall_tau"].tolist(), intervals, color, family, upright=False

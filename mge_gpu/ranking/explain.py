@@ -1,9 +1,11 @@
 """Why a candidate stands where it stands: what each topometric adds to its score."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from mge_gpu._optional import require
 from mge_gpu.ranking.features import topology_features
@@ -123,16 +125,16 @@ def _of_pairs(
     for view, booster in ranker.boosters.items():
         seen = features[:, columns_of(view)]
         odds = booster.predict(seen, raw_score=True, num_threads=1)
-        chance = 1 / (1 + np.exp(-odds))
+        chance = expit(odds)
         slope = _ratio(chance - chance[reverse], odds - odds[reverse], chance * (1 - chance))
-        shares = _shap_values(ranker.trees[view], seen) @ _MEMBERS[columns_of(view)]
+        shares = _shap_values(ranker.trees[view], seen) @ _members()[columns_of(view)]
         total += slope[:, None] * (shares - shares[reverse]) / 2
     total /= len(ranker.boosters)
     margin = total.sum(axis=1)
     depth = ranker.depth(rows)[first]
     share = ranker.linear_share(depth)[:, None]
     total *= (1 - share) * _ratio(log_odds(0.5 + margin), margin, 4.0)[:, None]
-    total += share * (ranker.linear.parts(features) @ _MEMBERS[: len(DIFFERENCES)])
+    total += share * (ranker.linear.parts(features) @ _members()[: len(DIFFERENCES)])
     odds = total.sum(axis=1)
     weight, baseline = ranker.baseline(rows, depth, first, second)
     total *= ((1 - weight) * _ratio(ranker.calibrated(odds) - 0.5, odds, ranker.temperature / 4))[:, None]
@@ -183,6 +185,7 @@ def reasons(contributions: "pandas.DataFrame", rows: "pandas.DataFrame", most: i
     return texts
 
 
+@cache
 def _members() -> np.ndarray:  # (features of a pair, names), 1 where the feature belongs to the topic
     members = np.zeros((len(FEATURE_NAMES), len(NAMES)))
     for number, feature in enumerate(FEATURE_NAMES):
@@ -190,6 +193,3 @@ def _members() -> np.ndarray:  # (features of a pair, names), 1 where the featur
         for column, topic in enumerate(TOPICS.values()):
             members[number, column] = stem in topic.features
     return members
-
-
-_MEMBERS = _members()

@@ -94,6 +94,7 @@ def fit_linear(features: np.ndarray, target: np.ndarray, penalty: float = PENALT
     True
     """
     from scipy.optimize import minimize
+    from scipy.special import expit
 
     context = features[:, _CONTEXT]
     known = np.isfinite(context)
@@ -109,9 +110,8 @@ def fit_linear(features: np.ndarray, target: np.ndarray, penalty: float = PENALT
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         odds = x @ weights
-        chance = 1 / (1 + np.exp(-odds))
         value = np.mean(np.logaddexp(0, odds) - target * odds) + penalty / 2 * weights @ weights
-        return float(value), x.T @ (chance - target) / len(x) + penalty * weights
+        return float(value), x.T @ (expit(odds) - target) / len(x) + penalty * weights
 
     found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x
     return _linear(low, high, (found / size).reshape(shape))

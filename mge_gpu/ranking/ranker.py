@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import expit, logit
 
 from mge_gpu import __version__
 from mge_gpu._optional import require
@@ -178,7 +179,7 @@ class Ranker:
 
     def calibrated(self, odds: np.ndarray) -> np.ndarray:  # (pairs,) -> (pairs,), float64
         """Chances from log-odds, which are multiplied by ``temperature``."""
-        return 1 / (1 + np.exp(-self.temperature * odds))
+        return np.asarray(expit(self.temperature * odds))
 
     def baseline(
         self, rows: "pandas.DataFrame", depth: np.ndarray, first: np.ndarray, second: np.ndarray
@@ -257,8 +258,7 @@ class Ranker:
 
 def log_odds(chance: np.ndarray) -> np.ndarray:  # (pairs,) -> (pairs,), float64
     """log(p / (1 - p)) of chances, at most 13.8 in size."""
-    chance = np.clip(chance, 1e-6, 1 - 1e-6)
-    return np.asarray(np.log(chance / (1 - chance)))
+    return np.asarray(logit(np.clip(chance, 1e-6, 1 - 1e-6)))
 
 
 def restricted(table: "pandas.DataFrame", methods: Sequence[str] | None) -> "pandas.DataFrame":

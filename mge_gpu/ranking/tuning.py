@@ -12,7 +12,7 @@ from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.agreement import compare
 from mge_gpu.ranking.features import GROUP
 from mge_gpu.ranking.pairs import win_shares
-from mge_gpu.ranking.ranker import Ranker
+from mge_gpu.ranking.ranker import Ranker, log_odds
 from mge_gpu.ranking.table import PAI_METHODS
 from mge_gpu.ranking.training import Settings
 
@@ -120,7 +120,6 @@ def _temperature(fits: Fits, settings: Settings, inside: list[Any], without: Seq
         first, second, chance = fits.ranker(settings, (*without, value)).chances(rows, GROUP)
         chances.append(chance)
         wins.append(win_shares(rows, first, second))
-    chance, target = np.clip(np.concatenate(chances), 1e-6, 1 - 1e-6), np.concatenate(wins)
-    odds = np.log(chance / (1 - chance))
+    odds, target = log_odds(np.concatenate(chances)), np.concatenate(wins)
     losses = [np.mean(np.logaddexp(0, t * odds) - target * t * odds) for t in TEMPERATURES]
     return TEMPERATURES[int(np.argmin(losses))]

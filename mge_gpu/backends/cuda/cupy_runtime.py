@@ -84,7 +84,7 @@ class CupyRuntime:
     def active(self) -> Iterator[None]:
         """Arrays come from torch's allocator and work goes to torch's current stream."""
         cuda = self.xp.cuda
-        stream = cuda.ExternalStream(torch.cuda.current_stream(self.device).cuda_stream)
+        stream = cuda.Stream.from_external(_Stream(torch.cuda.current_stream(self.device).cuda_stream))
         with cuda.Device(self.device), cuda.using_allocator(self.allocator.malloc), stream:
             yield
 
@@ -133,6 +133,16 @@ class CupyRuntime:
         """A copy in the host's memory."""
         copied: np.ndarray = self.xp.asnumpy(array)
         return copied
+
+
+class _Stream:
+    """A stream by its address, for CuPy: the streams of older torch do not say it themselves."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address  # version of the protocol
 
 
 def _release(address: int, device: int) -> None:
