@@ -192,17 +192,23 @@ def rank(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A fitted ranker instead of the shipped one."),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="Where masks are made and edges walked.")
+    ] = "cpu",
     json: JsonOption = False,
 ) -> None:
     """Rank pruning methods for a network by the topology of what they leave, best first."""
+    from mge_gpu.backends import get_backend
+
     names = cli_inputs.known_methods(methods)
     cli_outputs.check_picture(explain)
+    get_backend(device)  # raises where it cannot be used
     resources = Resources()
     with progress() as show:
         inputs = cli_inputs.load(model, input_shape, weights, seed)
         batches = cli_inputs.data_for(names, inputs, data, root, seed)
         frame = mge_gpu.rank(
-            inputs.model,
+            inputs.model.to(device),
             inputs.shape,
             sparsity=sparsity,
             methods=names,

@@ -156,6 +156,8 @@ def test_devices_that_are_not_there(workdir):
     assert "got device 'tpu', expected 'cpu' or 'cuda'" in failed("analyze", *MODEL, "--device", "tpu")
     if not torch.cuda.is_available():
         assert "got device 'cuda', but " in failed("analyze", *MODEL, "--device", "cuda")
+        ranking = ("rank", *MODEL, "--sparsity", "0.5", "--device", "cuda")
+        assert "got device 'cuda', but " in failed(*ranking)
 
 
 def test_masks_that_do_not_fit(workdir):

@@ -144,8 +144,8 @@ def _named(span: range) -> str:
 
 def _part(progress: Progress | None, number: int, count: int) -> Progress | None:
     """Progress of one of many graphs."""
-    if progress is None:
-        return None
+    if progress is None or count == 1:
+        return progress
     return lambda text, share: progress(f"{text} of masks {number}", (number + (share or 0.0)) / count)
 
 
@@ -153,4 +153,6 @@ def _ahead(progress: Progress | None, span: range, count: int) -> Callable[[str]
     """Progress of what a group of graphs has together."""
     if progress is None:
         return lambda key: None
+    if count == 1:
+        return lambda key: progress(key, None)
     return lambda key: progress(f"{key} of {_named(span)}", span.start / count)

@@ -69,7 +69,8 @@ def rank(
     precisely.
 
     Args:
-        model: the network at initialization; it stays as it is.
+        model: the network at initialization; it stays as it is. On a GPU masks are made and measured there,
+            all methods in one batch.
         input_shape: the shape of one input, without the batch dimension.
         sparsity: the share of weights to prune, in [0, 1).
         methods: two or more names of `mge_gpu.pruning.METHODS`, each once. None takes uniform, random, er,

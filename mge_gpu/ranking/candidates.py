@@ -1,8 +1,10 @@
 """The candidates of a ranking: each method's masks and the topometrics of the network that they leave."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mge_gpu.backends import device_of
 from mge_gpu.errors import MissingDependencyError, RankingError
 from mge_gpu.metrics.report import Report
 from mge_gpu.ranking.kept import Kept
@@ -76,7 +78,8 @@ def measure(
 ) -> "tuple[dict[str, dict[str, Tensor]], dict[str, Report]]":
     """Masks and report of each method, in the order of ``names``; the model is traced once, if at all.
 
-    What ``kept`` has is taken from it, and what it lacks is put there as soon as it is done.
+    What ``kept`` has is taken from it, and what it lacks is put there as soon as it is done. On a GPU all
+    methods are measured in one batch, when all have pruned.
 
     Raises:
         RankingError: a method, the encoding or the measuring failed; names the method.
@@ -85,37 +88,58 @@ def measure(
     import mge_gpu
     from mge_gpu.pruning import prune
 
-    program = None
     masks: dict[str, dict[str, Tensor]] = {}
     reports: dict[str, Report] = {}
-    for number, name in enumerate(names):
-        pruning = _part(progress, f"{name}: pruning", number / len(names), 0.5 / len(names))
-        measuring = _part(progress, f"{name}: measuring", (number + 0.5) / len(names), 0.5 / len(names))
+    for name in names:
         if kept is not None and (there := kept.get(name, metrics)) is not None:
             masks[name], reports[name] = there
-            continue
+    left = [name for name in names if name not in reports]
+    program = None
+    device = device_of(next(model.parameters(), None))
+    at_once = 1 if device.type == "cpu" else len(names)
+    for start in range(0, len(left), at_once):
+        batch = left[start : start + at_once]
         program = program or mge_gpu.trace(model, input_shape)
-        try:
-            masks[name] = prune(
-                model, name, sparsity, input_shape=input_shape, data=data, seed=seed, progress=pruning
+        begin, step = len(reports) / len(names), 0.5 / len(names)
+        for k, name in enumerate(batch):
+            pruning = _part(progress, f"{name}: pruning", begin + k * step, step)
+            with _stopped_at([name], sparsity):
+                masks[name] = prune(
+                    model, name, sparsity, input_shape=input_shape, data=data, seed=seed, progress=pruning
+                )
+        size = len(batch) * step
+        measuring = _part(progress, f"{', '.join(batch)}: measuring", begin + size, size)
+        with _stopped_at(batch, sparsity):
+            found = mge_gpu.topometrics(
+                [masks[name] for name in batch],
+                metrics=metrics,
+                model=program,
+                budget=BUDGET,
+                seed=seed,
+                progress=measuring,
+                device=device,
             )
-            graph = mge_gpu.encode(program, masks=masks[name])
-            reports[name] = mge_gpu.topometrics(
-                graph, metrics=metrics, budget=BUDGET, seed=seed, progress=measuring
-            )
-            if reports[name].interrupted:  # a ranking of half the methods would be a wrong one
-                raise KeyboardInterrupt
-            if kept is not None:
-                kept.put(name, masks[name], reports[name])
-        except MissingDependencyError:
-            raise  # says what to install already
-        except Exception as error:
-            raise RankingError(
-                f"ranking stopped at the method {name!r} at sparsity {sparsity:g}: {error}"
-            ) from error
+            for name, report in zip(batch, found, strict=True):
+                if kept is not None and not report.interrupted:
+                    kept.put(name, masks[name], report)
+            reports |= zip(batch, found, strict=True)
+        if any(report.interrupted for report in found):  # a ranking of half the methods would be a wrong one
+            raise KeyboardInterrupt
     if progress is not None:
         progress("putting the methods in order", 1.0)
-    return masks, reports
+    return {name: masks[name] for name in names}, {name: reports[name] for name in names}
+
+
+@contextmanager
+def _stopped_at(batch: list[str], sparsity: float) -> Iterator[None]:
+    """Errors within this name the methods that were worked on."""
+    try:
+        yield
+    except MissingDependencyError:
+        raise  # says what to install already
+    except Exception as error:
+        which = f"the method {batch[0]!r}" if len(batch) == 1 else f"the methods {', '.join(batch)}"
+        raise RankingError(f"ranking stopped at {which} at sparsity {sparsity:g}: {error}") from error
 
 
 def _part(progress: Progress | None, what: str, start: float, length: float) -> Progress | None:

@@ -1,7 +1,7 @@
 """From a model and method names to a ranking: the order of the steps, the frame, and what may go wrong."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import mge_gpu
 from mge_gpu.errors import MissingDependencyError, RankingError
 from mge_gpu.metrics.report import Report
-from mge_gpu.ranking import Ranker, load_table, rank, ranked, shipped_ranker
+from mge_gpu.ranking import Ranker, candidates, load_table, rank, ranked, shipped_ranker
 from mge_gpu.ranking._rank import describe
 from mge_gpu.ranking.table import PAI_METHODS
 from tests.ranking.conftest import QUICK
@@ -45,32 +45,34 @@ class Calls(list[str]):
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Tracing, encoding and measuring that take no time; metrics are made from the masks' layer counts."""
+    """Tracing and measuring that take no time; metrics are made from the masks' layer counts."""
     calls = Calls()
 
     def trace(model: nn.Module, shape: tuple[int, ...]) -> SimpleNamespace:
         calls.append("trace")
         return SimpleNamespace(shape=shape)
 
-    def encode(program: SimpleNamespace, masks: Mapping[str, Tensor]) -> list[int]:
-        calls.append("encode")
-        return [int(mask.sum()) for mask in masks.values()]
-
     def topometrics(
-        graph: list[int],
+        batch: Sequence[Mapping[str, Tensor]],
         metrics: list[str],
+        model: SimpleNamespace,
         budget: int,
         seed: int,
         progress: Callable[[str, float | None], None] | None,
-    ) -> Report:
+        device: torch.device,
+    ) -> list[Report]:
         calls.append("measure")
         calls.wanted = metrics
         if progress is not None:
             progress("halfway", 0.5)
-        values = {key: float(number + sum(graph) / graph[0]) for number, key in enumerate(metrics)}
-        return Report(values | {"nodes": 300, "edges": sum(graph)})
+        reports = []
+        for masks in batch:
+            kept = [int(mask.sum()) for mask in masks.values()]
+            values = {key: float(number + sum(kept) / kept[0]) for number, key in enumerate(metrics)}
+            reports.append(Report(values | {"nodes": 300, "edges": sum(kept)}))
+        return reports
 
-    for function in (trace, encode, topometrics):
+    for function in (trace, topometrics):
         monkeypatch.setitem(vars(mge_gpu), function.__name__, function)
     return calls
 
@@ -98,7 +100,7 @@ def test_the_frame(steps: Calls) -> None:
         assert frame.attrs["reports"][name]["nodes"] == 300
     assert "1932 networks" in frame.attrs["provenance"]
     assert steps.count("trace") == 1
-    assert steps.count("encode") == steps.count("measure") == 3
+    assert steps.count("measure") == 3
 
 
 @pytest.mark.filterwarnings("ignore::mge_gpu.pruning.LayerCollapseWarning")
@@ -186,10 +188,10 @@ def test_bad_requests_fail_before_any_work(steps: Calls, options: dict[str, Any]
 
 
 def test_a_method_that_fails_is_named(steps: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    def encode(program: object, masks: Mapping[str, Tensor]) -> None:
+    def topometrics(*_: object, **__: object) -> None:
         raise ValueError("no such layer")
 
-    monkeypatch.setitem(vars(mge_gpu), "encode", encode)
+    monkeypatch.setitem(vars(mge_gpu), "topometrics", topometrics)
     with pytest.raises(RankingError, match="method 'uniform' at sparsity 0.9: no such layer") as caught:
         rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
     assert isinstance(caught.value.__cause__, ValueError)
@@ -220,6 +222,29 @@ def test_progress_goes_forward_from_0_to_1(steps: Calls) -> None:
     for name in RANDOM:
         assert any(text.startswith(f"{name}: pruning") for text, _ in told)
         assert any(text.startswith(f"{name}: measuring") for text, _ in told)
+
+
+def test_a_gpu_measures_all_methods_in_one_batch(
+    steps: Calls, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one_by_one = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
+    assert steps == ["trace", *["measure"] * 3]
+    steps.clear()
+    monkeypatch.setattr(candidates, "device_of", lambda weight: torch.device("cuda"))
+    options = {"sparsity": 0.9, "out": tmp_path}
+    rank(network(), SHAPE, methods=RANDOM[1:], **options)
+    together = rank(network(), SHAPE, methods=RANDOM, **options)
+    assert steps == ["trace", "measure"] * 2  # the second time for the method that was not there
+    pd.testing.assert_frame_equal(one_by_one, together)
+    rank(network(), SHAPE, methods=RANDOM, **options)
+    assert steps == ["trace", "measure"] * 2
+
+    def short(*_: object, **__: object) -> None:
+        raise ValueError("no memory")
+
+    monkeypatch.setitem(vars(mge_gpu), "topometrics", short)
+    with pytest.raises(RankingError, match="methods uniform, erk, random at sparsity 0.9: no memory"):
+        rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
 
 
 def test_the_masks_are_not_copied_with_the_frame(steps: Calls) -> None:
