@@ -1,5 +1,6 @@
 """What the benchmarks share: medians, peak memory, and the machine they ran on."""
 
+import argparse
 import json
 import statistics
 import sys
@@ -12,6 +13,9 @@ import torch
 
 from mge_gpu import bench
 from mge_gpu._memory import peak_rss_bytes
+
+SHAPES = {"mge": (3, 32, 32), "torchvision": (3, 224, 224)}
+"""Input of the networks of each library."""
 
 
 def median_seconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = 1) -> float:
@@ -63,3 +67,27 @@ def write(result: dict[str, Any], path: str | None) -> None:
     print(text)
     if path:
         Path(path).write_text(text + "\n")
+
+
+def command(
+    benchmark: str,
+    text: str,
+    one: Callable[[str, float, str, int], dict[str, Any]],
+    networks: str,
+    sparsities: str,
+    repeats: int,
+) -> None:
+    """Read the command line, measure each network at each sparsity, print; these are the defaults."""
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--networks", default=networks)
+    parser.add_argument("--sparsities", default=sparsities)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--out", help="write the JSON here, too")
+    args = parser.parse_args()
+    rows = [
+        one(name, sparsity, args.device, args.repeats)
+        for name in args.networks.split(",")
+        for sparsity in map(float, args.sparsities.split(","))
+    ]
+    write({"benchmark": benchmark, "rows": rows, "machine": machine(args.device)}, args.out)

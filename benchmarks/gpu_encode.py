@@ -7,18 +7,14 @@
 the same run. A run that does not fit the GPU's memory is named, not left out.
 """
 
-import argparse
-from collections.abc import Callable
 from typing import Any
 
-from _measure import machine, write
+from _measure import SHAPES, command
 
 import mge_gpu
 from mge_gpu import bench
 from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.model_spec import load_model
-
-SHAPES = {"mge": (3, 32, 32), "torchvision": (3, 224, 224)}
 
 
 def one(name: str, sparsity: float, device: str, repeats: int) -> dict[str, Any]:
@@ -35,30 +31,6 @@ def one(name: str, sparsity: float, device: str, repeats: int) -> dict[str, Any]
         except NotEnoughMemoryError as error:
             found[where] = {"error": str(error)}
     return found
-
-
-def command(
-    benchmark: str,
-    text: str,
-    one: Callable[[str, float, str, int], dict[str, Any]],
-    networks: str,
-    sparsities: str,
-    repeats: int,
-) -> None:
-    """Read the command line, measure each network at each sparsity, print; these are the defaults."""
-    parser = argparse.ArgumentParser(description=text.splitlines()[0])
-    parser.add_argument("--networks", default=networks)
-    parser.add_argument("--sparsities", default=sparsities)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--repeats", type=int, default=repeats)
-    parser.add_argument("--out", help="write the JSON here, too")
-    args = parser.parse_args()
-    rows = [
-        one(name, sparsity, args.device, args.repeats)
-        for name in args.networks.split(",")
-        for sparsity in map(float, args.sparsities.split(","))
-    ]
-    write({"benchmark": benchmark, "rows": rows, "machine": machine(args.device)}, args.out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ the same tolerance. With --device cpu SciPy takes cupyx's place.
 from typing import Any
 
 import torch
-from gpu_encode import SHAPES, command
+from _measure import SHAPES, command
 
 import mge_gpu
 from mge_gpu import bench

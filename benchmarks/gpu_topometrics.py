@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _measure import machine, write
-from gpu_encode import SHAPES
+from _measure import SHAPES, machine, write
 
 import mge_gpu
 from mge_gpu import bench
