@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,11 @@ SCRATCH = 1 << 30
 
 
 def sources() -> Any:
-    """The folder of the CUDA sources."""
-    return files("mge_gpu.kernels")
+    """The folder of the CUDA sources: of the package, or beside it in a checkout that is not installed."""
+    try:
+        return files("mge_gpu.kernels")
+    except ModuleNotFoundError:
+        return Path(__file__).parents[3] / "kernels"
 
 
 @cache
