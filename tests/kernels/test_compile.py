@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.cuda.cupy_runtime import source_text
 from mge_gpu.backends.cuda.resident import BLOCK_ARRAYS, BLOCK_NUMBERS
 from tests.kernels.host_runtime import KERNELS
 
@@ -28,11 +29,11 @@ def nvrtc() -> ctypes.CDLL:
 
 
 def compiled(source: str, architecture: str) -> str:
-    """Compile ``kernels/<source>.cu``; returns the log of the assembler."""
+    """Compile ``kernels/<source>.cu`` as a GPU's runtime does; returns the log of the assembler."""
     library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
-    text = (KERNELS / f"{source}.cu").read_bytes()
+    text = source_text(source).encode()
     assert not library.nvrtcCreateProgram(ctypes.byref(program), text, source.encode(), 0, None, None)
-    options = [f"--gpu-architecture={architecture}", f"-I{KERNELS}", "--std=c++17", "-Xptxas=-v"]
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", "-Xptxas=-v"]
     array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
     failed = library.nvrtcCompileProgram(program, len(options), array)
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
