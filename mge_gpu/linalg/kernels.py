@@ -20,17 +20,49 @@ _sum = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 
 
 @_sum
+def _dots_of(rows: np.ndarray, part: np.ndarray, at: int, out: np.ndarray) -> None:
+    """out[i] += rows[i, at:] . part; four rows at a time, so that ``part`` is read a fourth as often."""
+    end, whole = at + len(part), len(rows) // 4 * 4
+    for i in range(0, whole, 4):
+        a, b, c, d = rows[i, at:end], rows[i + 1, at:end], rows[i + 2, at:end], rows[i + 3, at:end]
+        p, q, r, s = 0.0, 0.0, 0.0, 0.0
+        for j in range(len(part)):
+            p += a[j] * part[j]
+            q += b[j] * part[j]
+            r += c[j] * part[j]
+            s += d[j] * part[j]
+        out[i] += p
+        out[i + 1] += q
+        out[i + 2] += r
+        out[i + 3] += s
+    for i in range(whole, len(rows)):
+        row = rows[i, at:end]
+        total = 0.0
+        for j in range(len(part)):
+            total += row[j] * part[j]
+        out[i] += total
+
+
+@_sum
+def _less_of(rows: np.ndarray, factors: np.ndarray, at: int, part: np.ndarray) -> None:
+    """part -= factors . rows[:, at:], four rows at a time as well."""
+    end, whole = at + len(part), len(rows) // 4 * 4
+    for i in range(0, whole, 4):
+        a, b, c, d = rows[i, at:end], rows[i + 1, at:end], rows[i + 2, at:end], rows[i + 3, at:end]
+        p, q, r, s = factors[i], factors[i + 1], factors[i + 2], factors[i + 3]
+        for j in range(len(part)):
+            part[j] -= p * a[j] + q * b[j] + r * c[j] + s * d[j]
+    for i in range(whole, len(rows)):
+        row, f = rows[i, at:end], factors[i]
+        for j in range(len(part)):
+            part[j] -= f * row[j]
+
+
+@_sum
 def _dots(rows: np.ndarray, x: np.ndarray, start: int, stop: int, out: np.ndarray) -> None:
     """out[i] += rows[i] . x over start..stop."""
     for at in range(start, stop, PIECE):
-        end = min(at + PIECE, stop)
-        part = x[at:end]
-        for i in range(len(rows)):
-            row = rows[i, at:end]
-            total = 0.0
-            for j in range(len(part)):
-                total += row[j] * part[j]
-            out[i] += total
+        _dots_of(rows, x[at : min(at + PIECE, stop)], at, out)
 
 
 @_sum
@@ -39,20 +71,10 @@ def _subtract(
 ) -> None:
     """x -= factors . rows over start..stop; then, with ``again``, out[i] += rows[i] . x."""
     for at in range(start, stop, PIECE):
-        end = min(at + PIECE, stop)
-        part = x[at:end]
-        for i in range(len(rows)):
-            row = rows[i, at:end]
-            f = factors[i]
-            for j in range(len(part)):
-                part[j] -= f * row[j]
+        part = x[at : min(at + PIECE, stop)]
+        _less_of(rows, factors, at, part)
         if again:
-            for i in range(len(rows)):
-                row = rows[i, at:end]
-                total = 0.0
-                for j in range(len(part)):
-                    total += row[j] * part[j]
-                out[i] += total
+            _dots_of(rows, part, at, out)
 
 
 def _ranges(n: int) -> list[int]:
