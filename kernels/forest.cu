@@ -2,22 +2,10 @@
 //
 // ``without`` are the parents of another forest whose edges are left out of the graph, or null.
 #include "adjacency.cuh"
+#include "labels.cuh"
 
 __device__ inline bool left_out(const i32* without, i64 u, i64 v) {
     return without && (without[u] == v || without[v] == u);
-}
-
-// The root of v; paths are halved on the way (Jayanti and Tarjan, Distributed Computing 34, 2021).
-__device__ inline i32 root_of(i32* label, i32 v) {
-    volatile i32* now = label;
-    while (true) {
-        i32 above = now[v];
-        if (above == v) return v;
-        i32 further = now[above];
-        if (further == above) return above;
-        atomicCAS(label + v, above, further);
-        v = further;
-    }
 }
 
 // Unite the ends of every edge. A root is hooked under a smaller one, once: the edge that hooked it is kept with
@@ -28,17 +16,10 @@ extern "C" __global__ void hook(
     for (i64 v = blockIdx.x; v < g.nodes; v += gridDim.x) {
         neighbours(g, v, OUT, threadIdx.x, blockDim.x, [&](i64 u) {
             if (left_out(without, u, v)) return;
-            i32 a = root_of(label, (i32)v), b = root_of(label, (i32)u);
-            while (a != b) {
-                i32 larger = a > b ? a : b, smaller = a > b ? b : a;
-                if (atomicCAS(label + larger, larger, smaller) == larger) {
-                    edge_from[larger] = (i32)v;
-                    edge_to[larger] = (i32)u;
-                    return;
-                }
-                a = root_of(label, larger);
-                b = root_of(label, smaller);
-            }
+            i32 hooked = unite(label, (i32)v, (i32)u);
+            if (hooked < 0) return;
+            edge_from[hooked] = (i32)v;
+            edge_to[hooked] = (i32)u;
         });
     }
 }

@@ -63,6 +63,22 @@ inline T atomicAdd(T* at, T x) {  // floating point as well, of which the compil
 }
 
 template <class T>
+inline T atomicMin(T* at, T x) {
+    T old = *at;
+    while (x < old && !mge_swap(at, old, x)) {
+    }
+    return old;
+}
+
+template <class T>
+inline T atomicMax(T* at, T x) {
+    T old = *at;
+    while (x > old && !mge_swap(at, old, x)) {
+    }
+    return old;
+}
+
+template <class T>
 inline T atomicSub(T* at, T x) {
     return __atomic_fetch_sub(at, x, __ATOMIC_SEQ_CST);
 }

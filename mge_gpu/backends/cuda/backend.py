@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
-from mge_gpu.backends.cpu import cuts
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cuda import coo, forest, peel, product
+from mge_gpu.backends.cuda import coo, cuts, forest, peel, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
@@ -210,11 +209,8 @@ class CudaBackend:
 
     @_on_device
     def cut_marks(self, adjacency: Adjacency, parent: Any) -> tuple[Any, Any]:
-        """(bridges, articulation points), each (N,) bool: low points of a certificate, on the host."""
-        csr = forest.certificate(self.runtime, self._resident(adjacency), adjacency.num_nodes, parent)
-        roots = self.xp.flatnonzero(parent < 0)
-        bridge, cut = cuts.cut_marks(*map(self.runtime.host, (*csr, roots)))
-        return self.xp.asarray(bridge), self.xp.asarray(cut)
+        """(bridges, articulation points), each (N,) bool, on a certificate of at most 2 (N - 1) edges."""
+        return cuts.cut_marks(self.runtime, self._resident(adjacency), parent)
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, found on the host."""

@@ -46,14 +46,3 @@ def breadth_first(runtime: Runtime, g: Resident, degree: Any, roots: Any) -> Any
         reached = level[unseen] == depth
         frontier, unseen = unseen[reached], unseen[~reached]
     return parent
-
-
-def certificate(runtime: Runtime, g: Resident, n: int, parent: Any) -> tuple[Any, Any]:
-    """Undirected CSR (int64 pointers, int32 nodes) of a BFS forest (``parent``) and one of the rest."""
-    xp = runtime.xp
-    _, source, target = unite(runtime, g, n, parent)
-    child = xp.flatnonzero(parent >= 0).astype(np.int32)
-    near, far = xp.concatenate([child, source]), xp.concatenate([parent[child], target])
-    here, there = xp.concatenate([near, far]), xp.concatenate([far, near])
-    ends = xp.cumsum(xp.bincount(here, minlength=n)).astype(np.int64)
-    return xp.concatenate([xp.zeros(1, np.int64), ends]), there[xp.argsort(here)]
