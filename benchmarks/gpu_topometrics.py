@@ -55,9 +55,9 @@ def many(count: int, devices: list[str], one_by_one: bool) -> dict[str, Any]:
             "how": reports[0].how(),
         }
         if one_by_one:
-            found[device]["counts"], _ = timed(mge_gpu.topometrics, masks, metrics=TOGETHER, **options)
+            found[device]["together"], _ = timed(mge_gpu.topometrics, masks, metrics=TOGETHER, **options)
             alone = [timed(mge_gpu.topometrics, [m], metrics=TOGETHER, **options)[0] for m in masks]
-            found[device]["counts_one_by_one"] = sum(alone)
+            found[device]["one_by_one"] = sum(alone)
     return found
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--sparsities", default="0.6,0.8,0.9,0.98")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--one-by-one", action="store_true", help="many: the counts one by one, too")
+    parser.add_argument("--one-by-one", action="store_true", help="many: what goes together one by one, too")
     parser.add_argument("--skip-cpu", action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", help="write the JSON here, too")

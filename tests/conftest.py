@@ -54,6 +54,17 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch multiplies on one thread: for small tensors others would wait longer than they work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def seed() -> Iterator[int]:
     """Seed python, numpy and torch; returns the seed."""
     import numpy

@@ -197,7 +197,7 @@ class _Lanczos:
         """Look for copies of the values found, among what a Krylov space of one vector cannot see."""
         while not self.exhausted:
             found = np.abs(self.values)
-            enough = min(_products_to_see(found, tol, self.basis.vectors.shape[1]), self.products)
+            enough = min(products_to_see(found, tol, self.basis.vectors.shape[1]), self.products)
             self.known_bound = float(np.max(self.bounds, initial=self.known_bound))
             self.restart(self.k)
             self.locked = self.k  # no longer continued: their residuals lie outside the new Krylov space
@@ -326,7 +326,7 @@ class _Lanczos:
         self.projected = np.diag(self.theta[:kept])
 
 
-def _products_to_see(values: Vectors, tol: float, n: int) -> int:
+def products_to_see(values: Vectors, tol: float, n: int) -> int:
     """Products after which a random vector has shown a copy of a value, or the copy makes no difference.
 
     A copy of value i would replace the last one. With δ = 1 - |λ_k| / |λ_i|, m products of A (m / 2

@@ -12,7 +12,9 @@ from mge_gpu.errors import MetricError
 from mge_gpu.linalg import kernels
 from mge_gpu.linalg.lanczos import LanczosInfo, extreme_eigenvalues, singular_values
 from mge_gpu.linalg.largest import largest_eigenvalue
+from mge_gpu.metrics import spectra
 from mge_gpu.metrics.base import Measured, Workspace, metric
+from mge_gpu.metrics.together import Together
 
 TOLERANCE = 3e-5
 """Bound on the relative error of an eigenvalue; mostly it is about the square of that."""
@@ -50,7 +52,7 @@ LARGE = 1 << 19
 
 def _accuracy(w: Workspace) -> dict[str, Any]:
     """How accurately eigenvalues are found whose difference is wanted, and in which precision."""
-    fine = w.graph.num_nodes <= FINE_NODES
+    fine = w.num_nodes <= FINE_NODES
     return {
         "tol": FINE if fine else TOLERANCE,
         "dtype": np.float64 if fine else np.float32,
@@ -58,10 +60,13 @@ def _accuracy(w: Workspace) -> dict[str, Any]:
     }
 
 
+def _single(w: Workspace) -> bool:
+    return _accuracy(w)["dtype"] is np.float32
+
+
 def _operator(w: Workspace, forward: Sequence[Block], backward: Sequence[Block]) -> Any:
     """An operator in the graph's precision; all of a workspace share their blocks."""
-    single = _accuracy(w)["dtype"] is np.float32
-    return w.backend.operator(forward, backward, single=single, prepared=w.prepared)
+    return w.backend.operator(forward, backward, single=_single(w), prepared=w.prepared)
 
 
 def _symmetric(w: Workspace) -> Any:
@@ -123,6 +128,8 @@ def spectral_gap(w: Workspace) -> Measured:
     is looked for.
     Eigenvalues that a graph of fewer than three nodes lacks count as zero.
     """
+    if isinstance(w, Together):
+        return spectra.gaps(w, _accuracy(w)["tol"], _single(w))
     colour = two_colours(w)
     if colour is None:
         apply = _symmetric(w)
@@ -148,6 +155,8 @@ def spectral_gap(w: Workspace) -> Measured:
 @metric("spectral_radius")
 def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
+    if isinstance(w, Together):
+        return spectra.radii(w, TOLERANCE, _single(w))
     apply, n = _symmetric(w), w.graph.num_nodes
     options = _accuracy(w) | {"tol": TOLERANCE}
     strength = apply(np.ones_like(options["like"], options["dtype"], shape=n))

@@ -16,13 +16,14 @@ from mge_gpu.metrics.measuring import Tally
 
 TOGETHER = (
     "sink_nodes", "source_nodes", "disconnected_nodes", "removable_out", "removable_in", "components",
-    "component_size", "cut_edges", "cut_nodes", "k_core", "two_hop", "motifs",
+    "component_size", "cut_edges", "cut_nodes", "k_core", "spectral_radius",
+    "spectral_gap", "two_hop", "motifs",
 )  # fmt: skip
 """Metrics of which a `Together` gives those of all its networks."""
 
 
 class OneByOne(Exception):
-    """Some network's metric is to be estimated: that is done from a sample of its own."""
+    """Some network's metric is to be estimated, from a sample of its own, or cannot be computed."""
 
 
 class Together(Workspace):
@@ -116,9 +117,9 @@ def _at_once(
             return False
         seconds = (time.perf_counter() - begin) / len(workspaces)
         begin = time.perf_counter()
-        how = f"{found.how}; {len(workspaces)} masks in one graph"
-        for tally, value in zip(tallies, np.asarray(found.value).tolist(), strict=True):
-            tally.add(key, Measured(value, how), seconds)
+        values, hows = np.asarray(found.value).tolist(), np.broadcast_to(found.how, len(workspaces)).tolist()
+        for tally, value, how in zip(tallies, values, hows, strict=True):
+            tally.add(key, Measured(value, f"{how}; {len(workspaces)} masks in one graph"), seconds)
     return True
 
 

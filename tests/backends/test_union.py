@@ -10,6 +10,8 @@ from torch import nn
 import mge_gpu
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.graph.union import union
+from mge_gpu.metrics import METRICS, expansion
+from mge_gpu.metrics.together import Together
 from tests.backends.test_conformance import backend, local_counts, pytest_generate_tests, two_hop_sizes
 from tests.graphs import DenseNet, random_masks
 
@@ -55,5 +57,34 @@ def test_a_union_is_its_networks_side_by_side(model: nn.Module, shape: tuple[int
     found = backend.within_memory(lambda: values(backend, together.graph))
     for whole, *alone in zip(found, *(values(backend, g) for g in graphs), strict=True):
         assert together.rows(whole).tolist() == [x.tolist() for x in alone]
+    blocks = [[block for _, _, block in g.blocks] for g in (together.graph, *graphs)]
+    x = np.random.default_rng(0).standard_normal(together.graph.num_nodes)
+    vectors = [np.asarray(v, like=backend.prototype()) for v in (x, *together.rows(x))]
+    whole, *alone = (backend.host(backend.operator(b, b)(v)) for b, v in zip(blocks, vectors, strict=True))
+    np.testing.assert_allclose(together.rows(whole), alone, rtol=1e-9, atol=1e-9)
     for whole, *alone in zip(*(marks(backend, g) for g in (together.graph, *graphs)), strict=True):
         assert together.rows(whole).sum(1).tolist() == [int(x.sum()) for x in alone]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("single", [False, True])
+def test_spectra_of_a_union(single: bool, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All eigenvalues of each network are known; one of them has no edges."""
+    monkeypatch.setattr(expansion, "FINE_NODES", 0 if single else 1 << 14)
+    program = mge_gpu.trace(Pooled(), (2, 9, 7))
+    masks = [random_masks(Pooled(), s, seed=k) for k, s in enumerate((0.3, 0.0, 0.6))]
+    masks.append({name: torch.zeros_like(mask) for name, mask in masks[0].items()})
+    graphs = [mge_gpu.encode(program, masks=m) for m in masks]
+    w = Together(union(graphs))
+    w.backend = getattr(backend, "inner", backend)  # whose arrays stay on the device
+    with w.backend.active():
+        gap, radius = (METRICS[key](w) for key in ("spectral_gap", "spectral_radius"))
+    for k, graph in enumerate(graphs):
+        half = graph.to_scipy().toarray().astype(np.float64)
+        full = half + half.T
+        magnitude = np.sort(np.abs(np.linalg.eigvalsh(full)))[::-1]
+        largest = np.linalg.eigvalsh(np.diag(full.sum(0)) - full)[-1]
+        near = (1e-5 if single else 1e-7) * magnitude[0]
+        assert gap.value[k] == pytest.approx(magnitude[0] - magnitude[2], abs=near)
+        assert radius.value[k] == pytest.approx(largest, rel=1e-5, abs=1e-12)
+        assert "Lanczos" in gap.how[k] and "converged" not in gap.how[k]

@@ -1,8 +1,10 @@
 """Many masks on a device as one graph: the reports of one by one; the kernels run on the host."""
 
 import warnings
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,9 @@ from torch import nn
 import mge_gpu
 from mge_gpu.backends.cuda import CudaBackend
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
-from mge_gpu.metrics import batch, sampling
+from mge_gpu.errors import MetricError
+from mge_gpu.linalg.lanczos import ConvergenceWarning
+from mge_gpu.metrics import batch, expansion, sampling, spectra
 from mge_gpu.metrics.together import TOGETHER
 from tests.backends.test_shortage import ShortRuntime
 from tests.graphs import DenseNet, random_masks
@@ -22,6 +26,8 @@ from tests.oracles.strategies import cases
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
 
 SHAPE = (2, 4, 5)
+SPECTRA = ["spectral_gap", "spectral_radius"]
+COUNTS = [key for key in TOGETHER if key not in SPECTRA]
 Masks = list[dict[str, torch.Tensor]]
 Reports = list[mge_gpu.Report]
 
@@ -34,7 +40,7 @@ def device(monkeypatch: pytest.MonkeyPatch, runtime: HostRuntime) -> CudaBackend
 
 
 @pytest.fixture(autouse=True)
-def kernels_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def kernels_on_the_host(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     device(monkeypatch, HostRuntime())
 
 
@@ -63,11 +69,11 @@ def one_by_one(
 
 
 def equal(together: Reports, alone: Reports) -> None:
-    """To the last bit, but for what is computed one by one."""
+    """Counts to the last bit."""
     for a, b in zip(together, alone, strict=True):
         assert list(a) == list(b) and a.info == b.info and a.standard_errors == b.standard_errors
         for key in a:
-            expected = b[key] if key in TOGETHER else pytest.approx(b[key], rel=1e-4, abs=1e-5)
+            expected = b[key] if key in COUNTS else pytest.approx(b[key], rel=1e-5, abs=1e-6)
             assert a[key] == expected and type(a[key]) is type(b[key]), key
 
 
@@ -134,7 +140,7 @@ def test_as_many_as_fit_go_together(
 
 
 @pytest.mark.parametrize("failures", [1, -1])
-@pytest.mark.parametrize("kernel", ["degrees", "peel_nodes", "wedge_counts"])
+@pytest.mark.parametrize("kernel", ["degrees", "peel_nodes", "product_f64", "wedge_counts"])
 def test_fewer_where_memory_is_short(
     kernel: str, failures: int, model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +157,68 @@ def test_fewer_where_memory_is_short(
     assert ("it is computed on the CPU" in texts) == (failures == -1)
     assert all(("2 masks in one graph" in r.how()["motifs"]) == (failures == 1) for r in found)
     equal(found, one_by_one(masks, model))
+
+
+class Twins(nn.Module):
+    """Two halves with the same weights, so that each eigenvalue is there twice; two colours."""
+
+    def __init__(self, shortcut: bool) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 6, 3, padding=1, groups=2), nn.Conv2d(6, 4, 1, groups=2)
+        self.c = nn.Conv2d(2, 4, 1, groups=2) if shortcut else None
+        for layer in self.children():
+            half = layer.weight.data.chunk(2)
+            half[1].copy_(half[0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.b(torch.relu(self.a(x)))
+        return y if self.c is None else y + self.c(x)
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_spectra_against_all_eigenvalues(
+    shortcut: bool, single: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies, with two colours and without, beside a network without edges and random ones."""
+    monkeypatch.setattr(expansion, "FINE_NODES", 0 if single else 1 << 14)
+    torch.manual_seed(0)
+    model = Twins(shortcut)
+    masks = [random_masks(model, s, seed=k) for k, s in enumerate((0.0, 0.5, 0.0, 0.8))]
+    masks[2] = {name: torch.zeros_like(mask) for name, mask in masks[2].items()}
+    found = measured(masks, model, (2, 5, 4), SPECTRA)
+    for mask, report in zip(masks, found, strict=True):
+        half = mge_gpu.encode(model, (2, 5, 4), mask).to_scipy().toarray().astype(np.float64)
+        full = half + half.T
+        values = np.sort(np.abs(np.linalg.eigvalsh(full)))[::-1]
+        radius = np.linalg.eigvalsh(np.diag(full.sum(0)) - full)[-1]
+        near = (1e-5 if single else 1e-7) * values[0] + 1e-12
+        assert report["spectral_gap"] == pytest.approx(values[0] - values[2], abs=near)
+        assert report["spectral_radius"] == pytest.approx(radius, rel=1e-5, abs=1e-12)
+        assert all("4 masks in one graph" in report.how()[key] for key in SPECTRA)
+
+
+def test_what_does_not_converge_is_said_of_its_mask(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = masks_of(model)[:2]
+    masks[0] = {name: torch.zeros_like(mask) for name, mask in masks[0].items()}
+    monkeypatch.setattr(spectra, "largest_magnitudes", partial(spectra.largest_magnitudes, max_iterations=6))
+    with pytest.warns(ConvergenceWarning, match="1 of 2 operators"):
+        found = measured(masks, model, keys="spectral_gap")
+    assert ["not converged" in r.how()["spectral_gap"] for r in found] == [False, True]
+
+
+def test_what_fails_together_goes_one_by_one(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **options: Any) -> Any:
+        raise MetricError("an operator returned NaN or Inf")
+
+    for name in ("largest_magnitudes", "largest_of_each"):
+        monkeypatch.setattr(spectra, name, fails)
+    masks = masks_of(model)[:2]
+    found = measured(masks, model, keys=SPECTRA)
+    assert not any("in one graph" in r.how()[key] for r in found for key in SPECTRA)
+    equal(found, one_by_one(masks, model, keys=SPECTRA))
 
 
 def test_progress_and_seconds(model: nn.Module) -> None:

@@ -160,6 +160,8 @@ class CudaBackend:
                 prepared.clear()  # the blocks that did fit
             return on_host(self, "operator", (forward, backward, single), {})  # type: ignore[no-any-return]
 
+        if not self._host_helps:
+            return product.operator(self.runtime, forward, backward, single, prepared, None)
         work = partial(product.operator, self.runtime, forward, backward, single, prepared, there)
         found = attempt(self.runtime, work)
         return there() if found is Outcome.SHORT else found

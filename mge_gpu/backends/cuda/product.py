@@ -14,7 +14,8 @@ from mge_gpu.backends.cuda.shortage import Outcome, attempt
 class Operator:
     """x -> A^T x (towards targets) over some blocks plus A x over some.
 
-    ``there`` makes an operator on the host, for when the device's memory turns out to be short.
+    ``there`` makes an operator on the host, for when the device's memory turns out to be short; without it
+    the runtime's exception for that is raised.
     """
 
     def __init__(
@@ -22,7 +23,7 @@ class Operator:
         runtime: Runtime,
         work: list[tuple[Resident, int, bool, bool]],
         dtype: Any,
-        there: Callable[[], Callable[[Any], Any]],
+        there: Callable[[], Callable[[Any], Any]] | None,
     ) -> None:
         self.runtime, self.work, self.dtype = runtime, work, dtype
         self._there = there
@@ -38,6 +39,8 @@ class Operator:
     def __call__(self, x: Any) -> Any:
         """The product, (N,) of x's dtype."""
         with self.runtime.active():
+            if self._there is None:
+                return self._product(x)
             if self._on_host is None:
                 y = attempt(self.runtime, lambda: self._product(x))
                 if y is not Outcome.SHORT:
@@ -61,7 +64,7 @@ def operator(
     backward: Sequence[Block],
     single: bool,
     prepared: dict[Any, Any] | None,
-    there: Callable[[], Callable[[Any], Any]],
+    there: Callable[[], Callable[[Any], Any]] | None,
 ) -> Operator:
     """An operator over blocks; those that share ``prepared`` share what lies on the device."""
     ready: dict[Any, Any] = {} if prepared is None else prepared
