@@ -105,7 +105,7 @@ def test_where_it_never_fits_the_cpu_does_it_and_says_so(graph: Any, primitive: 
     np.testing.assert_equal(found, values(CpuBackend(), graph, primitive))
 
 
-@pytest.mark.parametrize("kernel, failures", [("product_f64", 1), ("product_f64", -1)])
+@pytest.mark.parametrize("kernel, failures", [("gather_f64", 1), ("gather_f64", -1)])
 def test_products(graph: Any, kernel: str, failures: int) -> None:
     backend = CudaBackend(ShortRuntime({kernel: failures}))
     blocks = [block for _, _, block in graph.blocks]
@@ -119,6 +119,17 @@ def test_products(graph: Any, kernel: str, failures: int) -> None:
     np.testing.assert_allclose(first, expected, rtol=1e-12)
     np.testing.assert_allclose(again, expected, rtol=1e-12)
     assert "on the CPU" in product.how and not prepared
+
+
+def test_weights_that_do_not_fit(graph: Any) -> None:
+    backend = CudaBackend(ShortRuntime({"entries": -1}))
+    blocks = [block for _, _, block in graph.blocks]
+    x, prepared = np.random.default_rng(0).normal(size=graph.num_nodes), dict[Any, Any]()
+    with pytest.warns(GpuMemoryWarning, match="operator"):
+        product = backend.operator(blocks, blocks, prepared=prepared)
+    found = backend.host(product(backend.xp.asarray(x)))
+    np.testing.assert_allclose(found, CpuBackend().operator(blocks, blocks)(x), rtol=1e-12)
+    assert not prepared
 
 
 def test_edges_come_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,97 @@
+"""Which positions of the two sides of a block each tap links, as tables that kernels read."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from mge_gpu.backends.adjacency import Block
+
+PADDING = 8
+"""Entries of a table for each pair of positions, at most: a block that would need more gets no table."""
+
+SMALL = 1 << 16
+"""Entries that a table may have in any case."""
+
+MOST_PAIRS = 1 << 23
+"""Pairs of positions of a block from which on it gets no table: listing them takes seconds."""
+
+KEPT_PAIRS = 1 << 18
+"""Pairs up to which what is known of a block is kept for others like it (12 bytes each)."""
+
+
+class Taps(NamedTuple):
+    """Rows of a table: one a tap, or several where a tap links a position to several of the other side."""
+
+    first: np.ndarray  # (taps,) int64
+    depth: np.ndarray  # (taps,) int64: rows of each, at least 1
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return int(self.depth.sum())
+
+    @property
+    def single(self) -> bool:
+        """Whether each tap has one."""
+        return bool((self.depth == 1).all())
+
+
+class Geometry(NamedTuple):
+    """The pairs of a block from the side that is written (far) to the one that is read (near), in nodes."""
+
+    taps: Taps
+    row: np.ndarray  # (pairs,) int32: of the table
+    far: np.ndarray  # (pairs,) int32
+    near: np.ndarray  # (pairs,) int32
+    step: int  # divides all of far; 0 where they are 0
+    last: int  # the largest of far
+
+    def fits(self, positions: int) -> bool:
+        """Whether a table for so many positions is worth its memory."""
+        return self.taps.rows * positions <= max(SMALL, PADDING * len(self.row))
+
+    def table(self, step: int, positions: int) -> np.ndarray:
+        """(rows, positions) int32: near node for each position of the far side, -1 where there is none."""
+        out = np.full(self.taps.rows * positions, -1, np.int32)
+        out[self.row * positions + self.far // step] = self.near
+        return out
+
+
+def geometry(block: Block, ahead: bool) -> Geometry | None:
+    """The pairs of a block, read from its sources (``ahead``) or its targets; None where they are too many.
+
+    What is small is computed once for all blocks that are alike, as those of many masks are.
+    """
+    pairs = int(block.pair_count.sum())
+    if pairs > MOST_PAIRS:
+        return None
+    if pairs > KEPT_PAIRS:
+        return _geometry(block.run_ptr, block.runs, ahead)
+    run_ptr, runs = (np.ascontiguousarray(a, np.int64).tobytes() for a in (block.run_ptr, block.runs))
+    return _kept(run_ptr, runs, ahead)
+
+
+@lru_cache(maxsize=64)
+def _kept(run_ptr: bytes, runs: bytes, ahead: bool) -> Geometry:
+    return _geometry(np.frombuffer(run_ptr, np.int64), np.frombuffer(runs, np.int64).reshape(-1, 5), ahead)
+
+
+def _geometry(run_ptr: np.ndarray, runs: np.ndarray, ahead: bool) -> Geometry:
+    length, taps = runs[:, 2], len(run_ptr) - 1
+    at = np.repeat(np.arange(len(runs)), length)
+    within = np.arange(len(at)) - np.repeat(np.cumsum(length) - length, length)
+    target, source = (runs[at, k] + within * runs[at, k + 3] for k in (0, 1))
+    far, near = (target, source) if ahead else (source, target)
+    step, last = (int(np.gcd.reduce(far)), int(far.max())) if len(far) else (0, 0)
+    tap = np.repeat(np.repeat(np.arange(taps), np.diff(run_ptr)), length)
+    place = tap * (last + 1) + far
+    order = np.argsort(place, kind="stable")
+    new = np.r_[True, np.diff(place[order]) != 0][: len(order)]
+    rank = np.empty(len(order), np.int64)  # among the pairs of a tap with the same far end
+    rank[order] = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    count = np.ones(taps, np.int64)
+    np.maximum.at(count, tap, rank + 1)
+    first = np.cumsum(count) - count
+    row, far, near = (a.astype(np.int32) for a in (first[tap] + rank, far, near))
+    return Geometry(Taps(first, count), row, far, near, step, last)
