@@ -107,6 +107,47 @@ extern "C" __global__ void __launch_bounds__(256, 4) gather_f64(
     gather(group, groups, legs, first, items, x, y);
 }
 
+struct Layout {  // a partition in which channels run fastest by the graph's numbers
+    i64 offset;
+    i64 channels;
+    i64 positions;
+};
+
+// out: x with positions running fastest there as everywhere, so that neighbouring threads read what is next to each
+// other; or the way back.
+template <class T>
+__device__ void turn(const Layout* layouts, i64 count, i64 nodes, bool back, const T* x, T* out) {
+    for (i64 v = thread_number(); v < nodes; v += thread_count()) {
+        i64 low = 0, high = count;
+        while (high - low > 1) {
+            i64 middle = (low + high) / 2;
+            if (layouts[middle].offset <= v)
+                low = middle;
+            else
+                high = middle;
+        }
+        const Layout p = layouts[low];
+        i64 local = v - p.offset, u = v;
+        if (local >= 0 && local < p.channels * p.positions) {
+            u32 channel = (u32)local / (u32)p.positions, position = (u32)local - channel * (u32)p.positions;
+            u = p.offset + position * p.channels + channel;
+        }
+        if (back)
+            out[u] = x[v];
+        else
+            out[v] = x[u];
+    }
+}
+
+extern "C" __global__ void turn_f32(
+    const Layout* layouts, i64 count, i64 nodes, bool back, const float* x, float* out) {
+    turn(layouts, count, nodes, back, x, out);
+}
+extern "C" __global__ void turn_f64(
+    const Layout* layouts, i64 count, i64 nodes, bool back, const double* x, double* out) {
+    turn(layouts, count, nodes, back, x, out);
+}
+
 struct Part {  // a block in one direction: where its nonzeros, its taps and its output rows begin; the nodes it reads
     i64 nonzero;
     i64 tap;
@@ -147,5 +188,7 @@ extern "C" __global__ void entries(
 }
 MGE_EXPORT(gather_f32)
 MGE_EXPORT(gather_f64)
+MGE_EXPORT(turn_f32)
+MGE_EXPORT(turn_f64)
 MGE_EXPORT(output_rows)
 MGE_EXPORT(entries)

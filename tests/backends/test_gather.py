@@ -65,13 +65,13 @@ class Shapes(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Conv2d(2, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2)
-        self.c, self.d = nn.ConvTranspose2d(4, 3, 3, stride=2), nn.Conv2d(3, 6, 1)
-        self.tokens, self.table = nn.Linear(6, 5), nn.Linear(10, 3)
+        self.c, self.d = nn.ConvTranspose2d(4, 3, 3, stride=2), nn.Conv2d(3, 6, 3, padding=1)
+        self.tokens, self.table = nn.Linear(6, 5), nn.Linear(8, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.d(torch.max_pool2d(self.c(self.b(self.a(x))), 3, 2))
         x = self.tokens(x.flatten(2).transpose(1, 2))
-        return self.table(x.flatten(1).t().reshape(-1, 10))
+        return self.table(x.flatten(1).t().reshape(-1, 8))
 
 
 def shapes() -> MultipartiteGraph:

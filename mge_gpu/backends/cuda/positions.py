@@ -1,7 +1,8 @@
 """Which positions of the two sides of a block each tap links, as tables that kernels read."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,35 @@ class Taps(NamedTuple):
         return bool((self.depth == 1).all())
 
 
+class Layout(NamedTuple):
+    """A partition in which channels run fastest. Neighbouring threads want positions next to each other."""
+
+    channels: int
+    positions: int
+
+    def turned(self, node: np.ndarray) -> np.ndarray:
+        """Numbers of nodes within the partition once positions run fastest."""
+        turned: np.ndarray = node % self.channels * self.positions + node // self.channels
+        return turned
+
+
+def layouts_of(blocks: Sequence[Block]) -> dict[int, Layout]:
+    """Partitions in which channels run fastest, by offset, as far as some blocks tell."""
+    found = {
+        b.target_offset: Layout(b.target_position_stride, b.target_positions)
+        for b in blocks
+        if b.target_channel_stride == 1 and min(b.target_position_stride, b.target_positions) > 1
+    }
+    strides = [(b.target_offset, b.target_channel_stride) for b in blocks]
+    strides += [(b.source_offset, b.source_channel_stride) for b in blocks]
+
+    def agree(offset: int, layout: Layout) -> bool:  # what all blocks say of these nodes
+        end = offset + layout.channels * layout.positions
+        return all(at == offset and stride <= 1 for at, stride in strides if offset <= at < end)
+
+    return {offset: layout for offset, layout in found.items() if agree(offset, layout)}
+
+
 class Geometry(NamedTuple):
     """The pairs of a block from the side that is written (far) to the one that is read (near), in nodes."""
 
@@ -58,31 +88,38 @@ class Geometry(NamedTuple):
         return out
 
 
-def geometry(block: Block, ahead: bool) -> Geometry | None:
+def geometry(
+    block: Block, ahead: bool, far: Layout | None = None, near: Layout | None = None
+) -> Geometry | None:
     """The pairs of a block, read from its sources (``ahead``) or its targets; None where they are too many.
 
-    What is small is computed once for all blocks that are alike, as those of many masks are.
+    ``far`` and ``near``: the layout of a side in which channels run fastest. What is small is computed once
+    for all blocks that are alike, as those of many masks are.
     """
     pairs = int(block.pair_count.sum())
     if pairs > MOST_PAIRS:
         return None
     if pairs > KEPT_PAIRS:
-        return _geometry(block.run_ptr, block.runs, ahead)
+        return _geometry(block.run_ptr, block.runs, ahead, far, near)
     run_ptr, runs = (np.ascontiguousarray(a, np.int64).tobytes() for a in (block.run_ptr, block.runs))
-    return _kept(run_ptr, runs, ahead)
+    return _kept(run_ptr, runs, ahead, far, near)
 
 
 @lru_cache(maxsize=64)
-def _kept(run_ptr: bytes, runs: bytes, ahead: bool) -> Geometry:
-    return _geometry(np.frombuffer(run_ptr, np.int64), np.frombuffer(runs, np.int64).reshape(-1, 5), ahead)
+def _kept(run_ptr: bytes, runs: bytes, *rest: Any) -> Geometry:
+    return _geometry(np.frombuffer(run_ptr, np.int64), np.frombuffer(runs, np.int64).reshape(-1, 5), *rest)
 
 
-def _geometry(run_ptr: np.ndarray, runs: np.ndarray, ahead: bool) -> Geometry:
+def _geometry(
+    run_ptr: np.ndarray, runs: np.ndarray, ahead: bool, written: Layout | None, read: Layout | None
+) -> Geometry:
     length, taps = runs[:, 2], len(run_ptr) - 1
     at = np.repeat(np.arange(len(runs)), length)
     within = np.arange(len(at)) - np.repeat(np.cumsum(length) - length, length)
     target, source = (runs[at, k] + within * runs[at, k + 3] for k in (0, 1))
     far, near = (target, source) if ahead else (source, target)
+    far = far if written is None else written.turned(far)
+    near = near if read is None else read.turned(near)
     step, last = (int(np.gcd.reduce(far)), int(far.max())) if len(far) else (0, 0)
     tap = np.repeat(np.repeat(np.arange(taps), np.diff(run_ptr)), length)
     place = tap * (last + 1) + far
