@@ -452,18 +452,20 @@ def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     backend, graph = There(CudaBackend(runtime)), dense_net()
     g, n = graph.adjacency, graph.num_nodes
     nodes, blocks = np.arange(n), [b for _, _, b in graph.blocks]
+    network = tokens_net()
+    tokens, of_tokens = network.adjacency, [b for _, _, b in network.blocks]
     for dtype in (np.int64, np.float64):
         backend.neighbour_sums(g, np.ones(n, dtype))
     for pairs in (positions.MOST_PAIRS, 0):  # with tables and without
         monkeypatch.setattr(positions, "MOST_PAIRS", pairs)
         for single in (False, True):
             backend.operator(blocks, blocks, single)(np.ones(n))
+            backend.operator(of_tokens, of_tokens, single)(np.ones(tokens.num_nodes))
     marks = np.ones(n, np.bool_)
     backend.reach(blocks[0], marks), backend.between(blocks[0], marks, marks)
     _, parent = backend.components(g)
     backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
-    tokens = tokens_net().adjacency
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes, np.int64))
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes))
     backend.coreness(tokens)

@@ -1,5 +1,7 @@
 """Edges written down by the CUDA kernels, run on the host: at once, in pieces, by blocks of many threads."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -142,3 +144,24 @@ def test_operations_do_not_grow_with_the_layers() -> None:
         assert_equal(on_host(CudaBackend(runtime).coo(blocks)), blocks)
         found.append(runtime.operations)
     assert found[0] == found[1] < 20
+
+
+def test_nonzeros_stay_on_the_device_while_their_graph_lives() -> None:
+    def network(seed: int) -> list[Block]:
+        model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 3, 3))
+        return blocks_of(mge_gpu.encode(model, (2, 7, 6), random_masks(model, 0.3, seed)))
+
+    runtime, blocks, others = Counting(), network(0), network(1)
+    backend = CudaBackend(runtime)
+    first = on_host(backend.coo(blocks))
+    made = runtime.operations
+    assert [x.tolist() for x in on_host(backend.coo(blocks))] == [x.tolist() for x in first]
+    assert runtime.operations - made <= 5  # three arrays, a kernel
+    assert_equal(on_host(backend.coo(others)), others)
+    assert_equal(on_host(backend.coo(blocks)), blocks)
+    moved = [b._replace(source_offset=b.source_offset + 1) for b in blocks]
+    assert_equal(on_host(backend.coo(moved)), moved)
+    held = weakref.ref(backend._kept._filler)
+    del blocks, moved
+    gc.collect()
+    assert held() is None

@@ -1,5 +1,6 @@
 """Edges written down on the device: the nonzeros of many blocks side by side, in a few launches."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -23,13 +24,16 @@ MERGED = 1 << 26
 FEWEST = 1 << 16
 """Pairs below which a piece is not cut where memory is short."""
 
+KEPT = 1 << 23
+"""Nonzeros that stay on the device for the next call, at most (200 MB)."""
+
 EACH = 16
 """Edges that a thread writes: twice ``ITEMS`` of ``kernels/coo.cu``."""
 
 COLUMNS = ("target_channel", "source_channel", "tap")
 
 
-class _Filler:
+class Filler:
     """The pairs of some blocks, block by block, nonzero by nonzero."""
 
     def __init__(self, runtime: Runtime, blocks: Sequence[Block]) -> None:
@@ -58,8 +62,8 @@ class _Filler:
             "coo", "place", runtime.threads(self.nonzeros), part, np.int64(len(blocks)),
             np.int64(self.nonzeros), *self.columns, pair_count, pairs,
         )  # fmt: skip
-        self.start = xp.cumsum(pairs)
-        """Number of pairs before each nonzero, and in all: (nonzeros + 1,) int64."""
+        self.start = xp.cumsum(pairs)  # pairs before each nonzero, and in all
+        self.size = int(self.start[-1])
 
     def fill(self, first: int, edges: Edges) -> None:
         """Write pairs from number ``first`` on until the three arrays are full."""
@@ -75,6 +79,38 @@ class _Filler:
         edges = _empty(self.runtime, last - first)
         self.fill(first, edges)
         return edges
+
+
+class Kept:
+    """The nonzeros that were written down last stay on the device as long as their blocks live."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self, _: Any = None) -> None:
+        """Give the memory back."""
+        self._numbers: list[Any] = []
+        self._arrays: list[weakref.ref[np.ndarray]] = []
+        self._filler: Filler | None = None
+
+    def filler(self, runtime: Runtime, blocks: Sequence[Block]) -> Filler:
+        """The filler of some blocks: the last one where it is of the same."""
+        fields = [field for b in blocks for field in b]
+        arrays = [x for x in fields if isinstance(x, np.ndarray)]
+        numbers = [x for x in fields if not isinstance(x, np.ndarray)]
+        same = len(arrays) == len(self._arrays) and numbers == self._numbers
+        if (
+            self._filler is None
+            or not same
+            or any(r() is not a for r, a in zip(self._arrays, arrays, strict=True))
+        ):
+            self.clear()  # the old one makes room first
+            filler = Filler(runtime, blocks)
+            if filler.nonzeros > KEPT:
+                return filler
+            self._numbers, self._filler = numbers, filler
+            self._arrays = [weakref.ref(a, self.clear) for a in arrays]
+        return self._filler
 
 
 def _empty(runtime: Runtime, size: int) -> Edges:
@@ -103,8 +139,8 @@ def _short(size: int) -> NotEnoughMemoryError:
     return NotEnoughMemoryError(f"a piece of {size:,} edges does not fit the GPU's memory")
 
 
-def _ready(runtime: Runtime, blocks: Sequence[Block]) -> _Filler:
-    filler = attempt(runtime, lambda: _Filler(runtime, blocks))
+def _ready(runtime: Runtime, blocks: Sequence[Block]) -> Filler:
+    filler = attempt(runtime, lambda: Filler(runtime, blocks))
     if filler is Outcome.SHORT:
         nonzeros = sum(len(b.tap) for b in blocks)
         raise NotEnoughMemoryError(f"a block of {nonzeros:,} weights does not fit the GPU's memory")
@@ -115,7 +151,7 @@ def _plain_pieces(runtime: Runtime, blocks: Sequence[Block], limit: int) -> Iter
     """Pieces of at most ``limit`` edges, fewer where memory is short; no two nonzeros meet in one edge."""
     for batch in _batches(blocks, max(limit, FEWEST)):
         filler = _ready(runtime, batch)
-        at, size = 0, int(filler.start[-1])
+        at, size = 0, filler.size
         while at < size:
             last = min(size, at + limit)
             edges = attempt(runtime, partial(filler.made, at, last))
@@ -176,7 +212,7 @@ def coo_chunks(runtime: Runtime, blocks: Sequence[Block], limit: int) -> Iterato
                 yield _part(edges, k, k + limit)
 
 
-def coo(runtime: Runtime, blocks: Sequence[Block]) -> Edges:
+def coo(runtime: Runtime, blocks: Sequence[Block], kept: Kept) -> Edges:
     """Every edge once: source int64, target int64, weight float32, block by block.
 
     Edges go straight to their place; only those of blocks in which several nonzeros may lead to one edge are
@@ -185,13 +221,13 @@ def coo(runtime: Runtime, blocks: Sequence[Block]) -> Edges:
     plain, meeting = _sorted_out(blocks)
     extra = [part for block in meeting for part in _merged_pieces(runtime, block, MERGED)]
     batches = list(_batches(plain, TOGETHER))
-    filler = _Filler(runtime, batches[0]) if batches else None
-    sizes = [int(filler.start[-1])] if filler is not None else []
+    filler = kept.filler(runtime, batches[0]) if batches else None
+    sizes = [filler.size] if filler is not None else []
     sizes += [sum(int(b.pair_count[b.tap].sum()) for b in batch) for batch in batches[1:]]
     edges = _empty(runtime, sum(sizes) + sum(len(part[0]) for part in extra))
     at = 0
     for batch, size in zip(batches, sizes, strict=True):
-        filler = filler or _Filler(runtime, batch)
+        filler = filler or Filler(runtime, batch)
         filler.fill(0, edges if size == len(edges[0]) else _part(edges, at, at + size))
         filler, at = None, at + size  # one batch at a time
     while extra:
