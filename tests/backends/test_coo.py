@@ -111,6 +111,25 @@ def test_nonzeros_that_meet_and_taps_that_pair_nothing() -> None:
         assert list(backend.coo_chunks([], 10)) == []
 
 
+def test_more_than_four_billion_edges() -> None:
+    """Eleven nonzeros whose tap has 2^9 runs of 2^20 pairs: only the ends of their pairs are written down."""
+    runs, length, nonzeros = 1 << 9, 1 << 20, 11
+    at, none = np.arange(runs), np.zeros(nonzeros, np.int32)
+    block = Block(
+        0, 10**9, 2, 50, 1, runs, np.arange(nonzeros, dtype=np.int32), none + 1, none,
+        np.arange(nonzeros, dtype=np.float32), np.array([0, runs]),
+        np.stack([at, 3 * at, length + 0 * at, 0 * at, 1 + 0 * at], 1), np.array([runs * length]), False,
+    )  # fmt: skip
+    filler = coo.Filler(HostRuntime(4), [block])
+    assert filler.size == nonzeros * runs * length > 1 << 32
+    for first in (0, runs * length - 7, (1 << 32) - 9, 10 * runs * length - 1, filler.size - 3000):
+        e = np.arange(first, first + 3000)
+        k, run, j = e // (runs * length), e // length % runs, e % length
+        found = on_host(filler.made(first, first + 3000))
+        for x, expected in zip(found, (2 + 3 * run + j, 10**9 + 50 * k + run, k), strict=True):
+            assert x.tolist() == expected.tolist()
+
+
 class Counting(HostRuntime):
     """Counts what costs microseconds on a GPU: functions called, launches, slices."""
 

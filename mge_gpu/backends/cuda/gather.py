@@ -71,8 +71,9 @@ def make_entries(runtime: Runtime, legs: Sequence[Leg]) -> list[Entries]:
         )
     )
     places = np.array([(leg.near.offset, leg.near.stride) for leg in legs], np.int64)
-    parts = xp.asarray(np.column_stack([nonzeros[:-1], taps[:-1], rows[:-1], places]))
-    tap_rows = xp.asarray(np.concatenate([np.column_stack(leg.geometry.taps) for leg in legs]))
+    parts = np.column_stack([nonzeros[:-1], taps[:-1], rows[:-1], places])
+    tap_rows = np.concatenate([np.column_stack(leg.geometry.taps) for leg in legs])
+    parts, tap_rows = (xp.asarray(np.ascontiguousarray(a)) for a in (parts, tap_rows))
     written, read, tap = (
         side_by_side(runtime, arrays, np.int32)
         for arrays in zip(*((g.far.channel, g.near.channel, g.block.tap) for g in legs), strict=True)
@@ -87,7 +88,7 @@ def make_entries(runtime: Runtime, legs: Sequence[Leg]) -> list[Entries]:
     )  # by target they are sorted
     runtime.launch("gather", "entries", threads, *given, read, tap, weight, order, tap_rows, entry)
     row = row if order is None else row[order]
-    ptr = xp.searchsorted(row, xp.arange(rows[-1] + 1, dtype=np.int32)).astype(np.int64, copy=False)
+    ptr = xp.searchsorted(row, xp.arange(int(rows[-1]) + 1, dtype=np.int32)).astype(np.int64, copy=False)
     ends = rows.tolist()
     return [Entries(ptr[a : b + 1], entry) for a, b in zip(ends, ends[1:], strict=False)]
 
@@ -106,6 +107,11 @@ class Group(NamedTuple):
     def end(self) -> int:
         """The node behind its last."""
         return self.offset + (self.rows - 1) * self.stride + (self.positions - 1) * self.step + 1
+
+    @property
+    def cost(self) -> float:
+        """Sums for a row, roughly. What takes longest begins first."""
+        return sum(len(leg.block.tap) for leg in self.legs) * self.positions / self.rows
 
 
 def grouped(legs: Sequence[Leg]) -> list[Group]:
@@ -145,7 +151,7 @@ class Gather:
         items = 0
         for some in in_rounds(groups):
             first = items
-            for g in some:
+            for g in sorted(some, key=lambda g: g.cost / runtime.threads(g.positions), reverse=True):
                 rows.append([items, len(legs), len(g.legs), g.offset, g.stride, g.step, g.positions])
                 items += g.rows * runtime.threads(g.positions)
                 legs += [self._leg(leg, g, ready) for leg in g.legs]
