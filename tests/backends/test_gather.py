@@ -89,7 +89,9 @@ def test_every_kind_of_layer(threads: int) -> None:
     columns = ("target_channel", "source_channel", "tap", "weight")
     first = blocks[0]
     blocks.append(first._replace(**{name: getattr(first, name)[:0] for name in columns}))
-    few = (first.target_channel < 2) & (first.source_channel < 1)  # fewer channels than others that lead there
+    few = (first.target_channel < 2) & (
+        first.source_channel < 1
+    )  # fewer channels than others that lead there
     blocks.append(first._replace(**{name: getattr(first, name)[few] for name in columns}))
     backend, prepared = CudaBackend(HostRuntime(threads)), dict[Any, Any]()
     assert_products(backend, blocks, graph.num_nodes, prepared)

@@ -17,8 +17,8 @@ SMALL = 1 << 16
 MOST_PAIRS = 1 << 23
 """Pairs of positions of a block from which on it gets no table: listing them takes seconds."""
 
-KEPT_PAIRS = 1 << 18
-"""Pairs up to which what is known of a block is kept for others like it (12 bytes each)."""
+KEPT = {1 << 17: 128, 1 << 21: 8}
+"""Pairs up to which what is known of a block is kept for others like it, and for how many (200 MB each)."""
 
 
 class Taps(NamedTuple):
@@ -99,15 +99,18 @@ def geometry(
     pairs = int(block.pair_count.sum())
     if pairs > MOST_PAIRS:
         return None
-    if pairs > KEPT_PAIRS:
-        return _geometry(block.run_ptr, block.runs, ahead, far, near)
-    run_ptr, runs = (np.ascontiguousarray(a, np.int64).tobytes() for a in (block.run_ptr, block.runs))
-    return _kept(run_ptr, runs, ahead, far, near)
+    runs = np.ascontiguousarray(block.run_ptr, np.int64), np.ascontiguousarray(block.runs, np.int64)
+    for most, known in _KNOWN.items():
+        if pairs <= most:
+            return known(*(a.tobytes() for a in runs), ahead, far, near)
+    return _geometry(*runs, ahead, far, near)
 
 
-@lru_cache(maxsize=64)
-def _kept(run_ptr: bytes, runs: bytes, *rest: Any) -> Geometry:
+def _from_bytes(run_ptr: bytes, runs: bytes, *rest: Any) -> Geometry:
     return _geometry(np.frombuffer(run_ptr, np.int64), np.frombuffer(runs, np.int64).reshape(-1, 5), *rest)
+
+
+_KNOWN = {most: lru_cache(maxsize=blocks)(_from_bytes) for most, blocks in KEPT.items()}
 
 
 def _geometry(
@@ -122,13 +125,23 @@ def _geometry(
     near = near if read is None else read.turned(near)
     step, last = (int(np.gcd.reduce(far)), int(far.max())) if len(far) else (0, 0)
     tap = np.repeat(np.repeat(np.arange(taps), np.diff(run_ptr)), length)
-    place = tap * (last + 1) + far
-    order = np.argsort(place, kind="stable")
-    new = np.r_[True, np.diff(place[order]) != 0][: len(order)]
-    rank = np.empty(len(order), np.int64)  # among the pairs of a tap with the same far end
-    rank[order] = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    rank = _ranks(tap * (last + 1) + far, taps * (last + 1))
     count = np.ones(taps, np.int64)
     np.maximum.at(count, tap, rank + 1)
     first = np.cumsum(count) - count
     row, far, near = (a.astype(np.int32) for a in (first[tap] + rank, far, near))
     return Geometry(Taps(first, count), row, far, near, step, last)
+
+
+def _ranks(key: np.ndarray, keys: int) -> np.ndarray:
+    """Number of each entry among those of its key, in order."""
+    rank = np.zeros(len(key), np.int64)
+    if keys <= max(SMALL, PADDING * len(key)):
+        there = np.zeros(keys, np.bool_)
+        there[key] = True
+        if np.count_nonzero(there) == len(key):  # no two are equal: no need to sort
+            return rank
+    order = np.argsort(key, kind="stable")
+    new = np.r_[True, np.diff(key[order]) != 0][: len(key)]
+    rank[order] = np.arange(len(key)) - np.maximum.accumulate(np.where(new, np.arange(len(key)), 0))
+    return rank
