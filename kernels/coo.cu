@@ -20,7 +20,7 @@ struct alignas(16) Run {  // the length is the difference of two run_start
 };
 
 // In place: channels become their first nodes, taps of a block become taps of all. start[k + 1] gets the number of
-// pairs of nonzero k, of which `fill` wants the cumulative sum.
+// pairs of nonzero k, of which the others want the cumulative sum.
 extern "C" __global__ void place(
     const Part* parts, i64 count, i64 nonzeros, i32* target, i32* source, i32* tap, const i64* tap_pairs, i64* start) {
     for (i64 k = thread_number(); k < nonzeros; k += thread_count()) {
@@ -138,12 +138,20 @@ __device__ void write(const Pairs& p, u32 nonzeros, i64 first, i64 count, Id* so
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 8) fill(
+extern "C" __global__ void __launch_bounds__(256, 8) fill_i64(
     const i32* target_node, const i32* source_node, const i32* tap, const float* value, const i64* start,
     const i64* run_ptr, const i64* run_start, const Run* run, u32 nonzeros, i64 first, i64 count, i64* source,
     i64* target, float* weight) {
     Pairs p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
     write(p, nonzeros, first, count, source, target, weight);
 }
+extern "C" __global__ void __launch_bounds__(256, 8) fill_i32(
+    const i32* target_node, const i32* source_node, const i32* tap, const float* value, const i64* start,
+    const i64* run_ptr, const i64* run_start, const Run* run, u32 nonzeros, i64 first, i64 count, i32* source,
+    i32* target, float* weight) {
+    Pairs p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
+    write(p, nonzeros, first, count, source, target, weight);
+}
 MGE_EXPORT(place)
-MGE_EXPORT(fill)
+MGE_EXPORT(fill_i64)
+MGE_EXPORT(fill_i32)

@@ -464,7 +464,7 @@ def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     marks = np.ones(n, np.bool_)
     backend.reach(blocks[0], marks), backend.between(blocks[0], marks, marks)
     _, parent = backend.components(g)
-    backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks)
+    backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks), backend.coo(blocks, np.int32)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes, np.int64))
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes))

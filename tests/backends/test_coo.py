@@ -32,8 +32,8 @@ def in_order(edges: Any) -> list[np.ndarray]:
     return [x[order] for x in edges]
 
 
-def on_host(edges: Any) -> list[np.ndarray]:
-    assert [x.dtype for x in edges] == [np.int64, np.int64, np.float32]
+def on_host(edges: Any, ids: Any = np.int64) -> list[np.ndarray]:
+    assert [x.dtype for x in edges] == [ids, ids, np.float32]
     return [x.get() for x in edges]
 
 
@@ -49,7 +49,8 @@ def test_all_blocks_at_once(threads: int) -> None:
     backend = CudaBackend(HostRuntime(threads))
     for _, graph in networks()[: 9 if threads == 64 else None]:
         blocks = blocks_of(graph)
-        assert_equal(on_host(backend.coo(blocks)), blocks)
+        for ids in (np.int64, np.int32):
+            assert_equal(on_host(backend.coo(blocks, ids), ids), blocks)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 64, 1001])
@@ -60,7 +61,8 @@ def test_pieces(limit: int) -> None:
         blocks = blocks_of(graph)
         if limit == 1 and graph.num_edges > 2000:
             continue
-        pieces = [on_host(p) for p in backend.coo_chunks(blocks, limit)]
+        ids = np.int32 if limit % 2 else np.int64
+        pieces = [on_host(p, ids) for p in backend.coo_chunks(blocks, limit, ids)]
         assert all(0 < len(p[0]) <= limit for p in pieces)
         if pieces:
             assert_equal([np.concatenate([p[k] for p in pieces]) for k in range(3)], blocks)

@@ -129,9 +129,9 @@ class CudaBackend:
         return indeg, outdeg
 
     @_active
-    def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
-        """Every edge once: source int64, target int64, weight float32, block by block."""
-        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks), self._kept))
+    def coo(self, blocks: Sequence[Block], ids: Any = np.int64) -> tuple[Any, Any, Any]:
+        """Every edge once: source and target int64 (or int32), weight float32, block by block."""
+        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks), self._kept, ids))
         if edges is Outcome.SHORT:
             self._forget()
             raise NotEnoughMemoryError(
@@ -140,9 +140,11 @@ class CudaBackend:
             )
         return edges
 
-    def coo_chunks(self, blocks: Sequence[Block], limit: int) -> Iterator[tuple[Any, Any, Any]]:
+    def coo_chunks(
+        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64
+    ) -> Iterator[tuple[Any, Any, Any]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
-        pieces = coo.coo_chunks(self.runtime, list(blocks), limit)
+        pieces = coo.coo_chunks(self.runtime, list(blocks), limit, ids)
         while True:
             with self.runtime.active():  # not while the caller works on a piece
                 piece = next(pieces, None)
