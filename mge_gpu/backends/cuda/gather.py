@@ -61,15 +61,9 @@ class Entries(NamedTuple):
 
 def make_entries(runtime: Runtime, legs: Sequence[Leg]) -> list[Entries]:
     """The entries of legs of the same direction, made together."""
-    xp, blocks = runtime.xp, [leg.block for leg in legs]
-    rows, taps, nonzeros = (
-        np.cumsum([0, *sizes])
-        for sizes in (
-            [leg.far.channels for leg in legs],
-            [len(b.pair_count) for b in blocks],
-            [len(b.tap) for b in blocks],
-        )
-    )
+    xp = runtime.xp
+    sizes = [(leg.far.channels, len(leg.block.pair_count), len(leg.block.tap)) for leg in legs]
+    rows, taps, nonzeros = np.cumsum([(0, 0, 0), *sizes], 0).T
     places = np.array([(leg.near.offset, leg.near.stride) for leg in legs], np.int64)
     parts = np.column_stack([nonzeros[:-1], taps[:-1], rows[:-1], places])
     tap_rows = np.concatenate([np.column_stack(leg.geometry.taps) for leg in legs])
@@ -78,14 +72,14 @@ def make_entries(runtime: Runtime, legs: Sequence[Leg]) -> list[Entries]:
         side_by_side(runtime, arrays, np.int32)
         for arrays in zip(*((g.far.channel, g.near.channel, g.block.tap) for g in legs), strict=True)
     )
-    weight = side_by_side(runtime, [b.weight for b in blocks], np.float32)
+    weight = side_by_side(runtime, [leg.block.weight for leg in legs], np.float32)
     count = int(nonzeros[-1])
     given, threads = (parts, np.int64(len(legs)), np.int64(count)), runtime.threads(count)
     row, entry = xp.empty(count, np.int32), xp.empty((count, 4), np.int32)
     runtime.launch("gather", "output_rows", threads, *given, written, row)
-    order = (
-        None if legs[0].ahead else xp.argsort(row).astype(np.int64, copy=False)
-    )  # by target they are sorted
+    order = None  # forward: nonzeros are sorted by target channel
+    if not legs[0].ahead:
+        order = xp.argsort(row).astype(np.int64, copy=False)
     runtime.launch("gather", "entries", threads, *given, read, tap, weight, order, tap_rows, entry)
     row = row if order is None else row[order]
     ptr = xp.searchsorted(row, xp.arange(int(rows[-1]) + 1, dtype=np.int32)).astype(np.int64, copy=False)
