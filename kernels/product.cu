@@ -1,4 +1,5 @@
-// y += A^T x (forward, towards targets) and y += A x (backward) of one block, a nonzero at a time.
+// y += A^T x (forward, towards targets) and y += A x (backward) of one block, a nonzero at a time: for blocks whose
+// positions fit no table of `gather.cu`.
 //
 // Sums are taken by atomic additions: their order, and with it the last digits, differ from run to run.
 #include "block.cuh"
@@ -7,7 +8,7 @@ template <class T>
 __device__ void multiply(const Block& b, bool forward, bool backward, const T* x, T* y) {
     for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x) {
         T w = b.weight[k];
-        pairs_of(b, k, [&](i64, i64 s, i64 t) {
+        pairs_of(b, k, [&](i64 s, i64 t) {
             if (forward) add(y + t, w * x[s]);
             if (backward) add(y + s, w * x[t]);
         });

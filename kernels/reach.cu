@@ -5,7 +5,7 @@
 extern "C" __global__ void reach(const Block* table, bool backward, const bool* x, bool* y) {
     const Block b = *table;
     for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x)
-        pairs_of(b, k, [&](i64, i64 s, i64 t) {
+        pairs_of(b, k, [&](i64 s, i64 t) {
             if (x[backward ? t : s]) y[backward ? s : t] = true;
         });
 }
@@ -14,7 +14,7 @@ extern "C" __global__ void reach(const Block* table, bool backward, const bool* 
 extern "C" __global__ void between(const Block* table, const bool* before, const bool* behind, bool* out) {
     const Block b = *table;
     for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x)
-        pairs_of(b, k, [&](i64, i64 s, i64 t) {
+        pairs_of(b, k, [&](i64 s, i64 t) {
             if (before[s] && behind[t]) out[k] = true;
         });
 }

@@ -53,10 +53,12 @@ class Backend(Protocol):
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
 
-    def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
-        """Every edge once: source (E,) int64, target (E,) int64, weight (E,) float32."""
+    def coo(self, blocks: Sequence[Block], ids: Any = np.int64) -> tuple[Any, Any, Any]:
+        """Every edge once: source (E,), target (E,), weight (E,) float32; ``ids`` is np.int64 or np.int32."""
 
-    def coo_chunks(self, blocks: Sequence[Block], limit: int) -> Iterator[tuple[Any, Any, Any]]:
+    def coo_chunks(
+        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64
+    ) -> Iterator[tuple[Any, Any, Any]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
 
     def total_weight(self, blocks: Sequence[Block]) -> float:

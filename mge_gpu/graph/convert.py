@@ -19,6 +19,9 @@ Edges = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 CHUNK = 1 << 22
 """Edges of a chunk where nobody says how many: 84 MB."""
 
+IDS: dict[torch.dtype, type[np.signedinteger[Any]]] = {torch.int64: np.int64, torch.int32: np.int32}
+"""Types of node ids. There are fewer than 2^31 nodes."""
+
 PEAK_BYTES = {
     "coo": 20,
     "to_scipy": 32,
@@ -35,8 +38,10 @@ MERGE_SCRATCH = 120_000_000
 """Bytes for merging where several nonzeros meet in one edge."""
 
 
-def check_memory(graph: "MultipartiteGraph", method: str) -> None:
+def check_memory(graph: "MultipartiteGraph", method: str, less: int = 0) -> None:
     """Refuse what would not fit the memory that is available, before any of it is taken.
+
+    ``less``: bytes an edge that are spared.
 
     Raises:
         NotEnoughMemoryError: with the size it would take, what is available, and what to do instead.
@@ -44,10 +49,13 @@ def check_memory(graph: "MultipartiteGraph", method: str) -> None:
     available = graph.backend.available_memory()
     if available is None:
         return
-    each = PEAK_BYTES[method] + (12 if method == "to_scipy" and graph.num_edges >= 2**31 else 0)
+    each = PEAK_BYTES[method] - less + (12 if method == "to_scipy" and graph.num_edges >= 2**31 else 0)
     blocks = [b for _, _, b in graph.blocks]
     scratch = MERGE_SCRATCH if any(b.overlaps for b in blocks) else 0
-    most = sum(int(b.pair_count[b.tap].sum()) for b in blocks)  # no less than E, and cheaper to know
+    most = sum(len(b.tap) * int(b.pair_count.max(initial=0)) for b in blocks)  # no less than E, and known
+    if most * each + scratch <= available:
+        return
+    most = sum(int(b.pair_count[b.tap].sum()) for b in blocks)  # still no less than E, and cheaper to know
     if most * each + scratch <= available:
         return
     need = graph.num_edges * each + scratch
@@ -58,15 +66,24 @@ def check_memory(graph: "MultipartiteGraph", method: str) -> None:
         )
 
 
-def coo(graph: "MultipartiteGraph", method: str = "coo") -> Edges:
-    """(source, target, weight) of every edge: int64, int64, float32, each (E,), for a conversion."""
-    check_memory(graph, method)
+def _ids(index_dtype: torch.dtype) -> type[np.signedinteger[Any]]:
+    if index_dtype not in IDS:
+        raise GraphError(f"got index_dtype={index_dtype!r}, expected torch.int64 or torch.int32")
+    return IDS[index_dtype]
+
+
+def coo(graph: "MultipartiteGraph", method: str = "coo", index_dtype: torch.dtype = torch.int64) -> Edges:
+    """(source, target, weight) of every edge: ids, ids, float32, each (E,), for a conversion."""
+    ids = _ids(index_dtype)
+    check_memory(graph, method, 2 * (8 - np.dtype(ids).itemsize))
     backend = graph.backend
-    source, target, weight = map(backend.tensor, backend.coo([b for _, _, b in graph.blocks]))
+    source, target, weight = map(backend.tensor, backend.coo([b for _, _, b in graph.blocks], ids))
     return source, target, weight
 
 
-def coo_chunks(graph: "MultipartiteGraph", chunks: int) -> Iterator[Edges]:
+def coo_chunks(
+    graph: "MultipartiteGraph", chunks: int, index_dtype: torch.dtype = torch.int64
+) -> Iterator[Edges]:
     """The edges of `coo` in pieces of at most ``chunks`` edges; True stands for `CHUNK`.
 
     Raises GraphError at once where ``chunks`` is not a number of edges.
@@ -74,8 +91,8 @@ def coo_chunks(graph: "MultipartiteGraph", chunks: int) -> Iterator[Edges]:
     limit = CHUNK if chunks is True else chunks
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise GraphError(f"got chunks={chunks!r}, expected True or the most edges of a chunk, at least 1")
-    backend = graph.backend
-    pieces = backend.coo_chunks([b for _, _, b in graph.blocks], limit)
+    backend, ids = graph.backend, _ids(index_dtype)
+    pieces = backend.coo_chunks([b for _, _, b in graph.blocks], limit, ids)
     return ((backend.tensor(s), backend.tensor(t), backend.tensor(w)) for s, t, w in pieces)
 
 

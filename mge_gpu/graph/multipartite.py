@@ -122,26 +122,29 @@ class MultipartiteGraph:
         return mask
 
     @overload
-    def coo(self, chunks: None = None) -> Edges: ...
+    def coo(self, chunks: None = None, index_dtype: torch.dtype = ...) -> Edges: ...
 
     @overload
-    def coo(self, chunks: int) -> Iterator[Edges]: ...
+    def coo(self, chunks: int, index_dtype: torch.dtype = ...) -> Iterator[Edges]: ...
 
-    def coo(self, chunks: int | None = None) -> Edges | Iterator[Edges]:
+    def coo(
+        self, chunks: int | None = None, index_dtype: torch.dtype = torch.int64
+    ) -> Edges | Iterator[Edges]:
         """All edges as (source, target, weight): int64, int64, float32 tensors of length E.
 
         Each edge appears once; where several routes lead from one node to another the weight is
-        their sum. Edges come block by block. Takes 20 bytes an edge.
+        their sum. Edges come block by block. Takes 20 bytes an edge, 12 with ids of 32 bits.
 
         Args:
             chunks: instead of all edges at once an iterator of such triples, of at most this many edges
                 each (True: about four million, 84 MB). Each edge comes once, with the weight that it has
                 in ``coo()``, in an order that depends on the size; memory is O(chunk + nodes).
+            index_dtype: of source and target, ``torch.int64`` or ``torch.int32``, which holds every id.
 
         Raises:
             NotEnoughMemoryError: all at once they would not fit the memory that is available. The
                 conversions below raise it, too.
-            GraphError: ``chunks`` is neither True nor a positive number.
+            GraphError: ``chunks`` is neither True nor a positive number, or ids are of another type.
 
         Example:
             >>> import mge_gpu
@@ -152,7 +155,9 @@ class MultipartiteGraph:
         """
         from mge_gpu.graph.convert import coo, coo_chunks
 
-        return coo(self) if chunks is None else coo_chunks(self, chunks)
+        if chunks is None:
+            return coo(self, index_dtype=index_dtype)
+        return coo_chunks(self, chunks, index_dtype)
 
     def to_scipy(self) -> "scipy.sparse.csr_array":
         """The adjacency matrix A with A[u, v] = |w| for u -> v, (N, N) float32 CSR."""

@@ -17,7 +17,7 @@ import mge_gpu
 from mge_gpu.backends import Backend, Block, get_backend
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cpu.cliques import clique_partitions
-from mge_gpu.backends.cuda import CudaBackend
+from mge_gpu.backends.cuda import CudaBackend, positions
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
 from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
@@ -446,22 +446,26 @@ def test_backend_of_a_device(backend: Any) -> None:
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
-def test_the_suite_runs_every_kernel() -> None:
+def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel but those of the primitives, and each of them in its turn."""
     runtime = HostRuntime()
     backend, graph = There(CudaBackend(runtime)), dense_net()
     g, n = graph.adjacency, graph.num_nodes
     nodes, blocks = np.arange(n), [b for _, _, b in graph.blocks]
+    network = tokens_net()
+    tokens, of_tokens = network.adjacency, [b for _, _, b in network.blocks]
     for dtype in (np.int64, np.float64):
         backend.neighbour_sums(g, np.ones(n, dtype))
-    for single in (False, True):
-        backend.operator(blocks, blocks, single)(np.ones(n))
+    for pairs in (positions.MOST_PAIRS, 0):  # with tables and without
+        monkeypatch.setattr(positions, "MOST_PAIRS", pairs)
+        for single in (False, True):
+            backend.operator(blocks, blocks, single)(np.ones(n))
+            backend.operator(of_tokens, of_tokens, single)(np.ones(tokens.num_nodes))
     marks = np.ones(n, np.bool_)
     backend.reach(blocks[0], marks), backend.between(blocks[0], marks, marks)
     _, parent = backend.components(g)
-    backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks)
+    backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks), backend.coo(blocks, np.int32)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
-    tokens = tokens_net().adjacency
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes, np.int64))
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes))
     backend.coreness(tokens)

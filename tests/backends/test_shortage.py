@@ -105,7 +105,7 @@ def test_where_it_never_fits_the_cpu_does_it_and_says_so(graph: Any, primitive: 
     np.testing.assert_equal(found, values(CpuBackend(), graph, primitive))
 
 
-@pytest.mark.parametrize("kernel, failures", [("product_f64", 1), ("product_f64", -1)])
+@pytest.mark.parametrize("kernel, failures", [("gather_f64", 1), ("gather_f64", -1)])
 def test_products(graph: Any, kernel: str, failures: int) -> None:
     backend = CudaBackend(ShortRuntime({kernel: failures}))
     blocks = [block for _, _, block in graph.blocks]
@@ -121,23 +121,34 @@ def test_products(graph: Any, kernel: str, failures: int) -> None:
     assert "on the CPU" in product.how and not prepared
 
 
+def test_weights_that_do_not_fit(graph: Any) -> None:
+    backend = CudaBackend(ShortRuntime({"entries": -1}))
+    blocks = [block for _, _, block in graph.blocks]
+    x, prepared = np.random.default_rng(0).normal(size=graph.num_nodes), dict[Any, Any]()
+    with pytest.warns(GpuMemoryWarning, match="operator"):
+        product = backend.operator(blocks, blocks, prepared=prepared)
+    found = backend.host(product(backend.xp.asarray(x)))
+    np.testing.assert_allclose(found, CpuBackend().operator(blocks, blocks)(x), rtol=1e-12)
+    assert not prepared
+
+
 def test_edges_come_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coo_module, "FEWEST", 8)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1), nn.Conv2d(4, 3, 3, padding=1))
     blocks = [b for _, _, b in mge_gpu.encode(model, (2, 6, 6), random_masks(model, 0.5)).blocks]
     assert {b.overlaps for b in blocks} == {True, False}
-    backend = CudaBackend(ShortRuntime({"fill": 2}))
+    backend = CudaBackend(ShortRuntime({"fill_i64": 2}))
     expected = sorted(zip(*(a.tolist() for a in CpuBackend().coo(blocks)), strict=True))
     pieces = [host(backend, piece) for piece in backend.coo_chunks(blocks, 200)]
     found = sorted(edge for piece in pieces for edge in zip(*(a.tolist() for a in piece), strict=True))
-    assert backend.runtime.short["fill"] == 0
+    assert backend.runtime.short["fill_i64"] == 0
     assert [e[:2] for e in found] == [e[:2] for e in expected]
     np.testing.assert_allclose([e[2] for e in found], [e[2] for e in expected], rtol=1e-6)
 
 
 def test_all_edges_at_once_are_refused_with_the_way_out(graph: Any) -> None:
-    backend = CudaBackend(ShortRuntime({"fill": -1}))
+    backend = CudaBackend(ShortRuntime({"fill_i64": -1}))
     with pytest.raises(NotEnoughMemoryError, match=r"coo\(chunks=True\)"):
         backend.coo([block for _, _, block in graph.blocks])
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import mge_gpu
-from mge_gpu.errors import MissingDependencyError
+from mge_gpu.errors import GraphError, MissingDependencyError
 from mge_gpu.graph import MultipartiteGraph
 from tests.graphs import DenseNet, random_masks
 
@@ -47,6 +47,18 @@ def test_coo(graph: MultipartiteGraph) -> None:
     assert {x.device.type for x in (source, target, weight)} == {"cpu"}
     assert len(edges(graph)) == len(source) == graph.num_edges
     assert (weight > 0).all() and (source < target).all()
+
+
+def test_ids_of_32_bits(graph: MultipartiteGraph) -> None:
+    wide, whole = graph.coo(), graph.coo(index_dtype=torch.int32)
+    assert [x.dtype for x in whole] == [torch.int32, torch.int32, torch.float32]
+    assert [x.tolist() for x in whole] == [x.tolist() for x in wide]
+    pieces = list(graph.coo(7, index_dtype=torch.int32))
+    assert all(x.dtype == torch.int32 for s, t, _ in pieces for x in (s, t))
+    found = {(s, t) for piece in pieces for s, t in zip(*(x.tolist() for x in piece[:2]), strict=True)}
+    assert found == edges(graph).keys()
+    with pytest.raises(GraphError, match=r"got index_dtype=torch.int16, expected torch.int64 or torch.int32"):
+        graph.coo(index_dtype=torch.int16)
 
 
 def test_scipy(graph: MultipartiteGraph) -> None:

@@ -78,6 +78,11 @@ class DeviceArray(NDArrayOperatorsMixin):
         """A copy in the host's memory."""
         return self.array.copy()
 
+    def set(self, values: np.ndarray) -> None:
+        """Copy from the host's memory, as strictly as CuPy."""
+        assert values.dtype == self.array.dtype and values.shape == self.array.shape
+        self.array[...] = values
+
     def tolist(self) -> Any:
         """The values as Python objects."""
         return self.array.tolist()

@@ -60,7 +60,7 @@ def test_kernels_compile_and_spill_nothing(source: str, architecture: str) -> No
 def kernels(source: str) -> list[str]:
     """Names of the kernels that a source defines."""
     text = (KERNELS / f"{source}.cu").read_text()
-    return re.findall(r'extern "C" __global__ void (\w+)\(', text)
+    return re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([\d, ]+\) )?(\w+)\(', text)
 
 
 @pytest.mark.parametrize("source", SOURCES)

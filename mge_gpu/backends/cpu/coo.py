@@ -82,7 +82,7 @@ def add_up(source: np.ndarray, target: np.ndarray, value: np.ndarray) -> int:
     n = len(source)
     key = np.empty(n, np.int64)
     for j in range(n):
-        key[j] = target[j] << bits | source[j]
+        key[j] = np.int64(target[j]) << bits | source[j]
     order = np.argsort(key, kind="mergesort")
     weight = value.copy()
     last, total = np.int64(-1), 0.0
@@ -100,9 +100,9 @@ def add_up(source: np.ndarray, target: np.ndarray, value: np.ndarray) -> int:
     return k + 1
 
 
-def empty(size: int) -> Edges:
-    """Arrays for edges: source int64, target int64, weight float32."""
-    return np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+def empty(size: int, ids: Any = np.int64) -> Edges:
+    """Arrays for edges: source and target of type ``ids``, weight float32."""
+    return np.empty(size, ids), np.empty(size, ids), np.empty(size, np.float32)
 
 
 def count_pairs(block: Block) -> int:
@@ -156,7 +156,7 @@ def _piece(edges: Edges, first: int, last: int) -> Edges:
     return source, target, value
 
 
-def merged(block: Block, limit: int) -> Iterator[Edges]:
+def merged(block: Block, limit: int, ids: Any = np.int64) -> Iterator[Edges]:
     """The edges of a block whose nonzeros meet, in pieces of at most ``limit`` pairs or of one cell."""
     order = call(lambda: np.lexsort((block.source_channel, block.target_channel)))
     columns = ("target_channel", "source_channel", "tap", "weight")
@@ -171,7 +171,7 @@ def merged(block: Block, limit: int) -> Iterator[Edges]:
 
     def task(first: int, k: int) -> Edges:
         a, b = cuts[first + k : first + k + 2]
-        out = empty(b - a)
+        out = empty(b - a, ids)
         write(a, out)
         return _piece(out, 0, add_up(*out))
 
@@ -192,13 +192,13 @@ def _cuts(bounds: np.ndarray, limit: int) -> list[int]:
     return cuts
 
 
-def coo(blocks: list[Block]) -> Edges:
+def coo(blocks: list[Block], ids: Any = np.int64) -> Edges:
     """All edges of all blocks; only blocks whose nonzeros can meet are merged."""
     plain = [b for b in blocks if not b.overlaps]
-    extra = [e for b in blocks if b.overlaps for e in merged(b, SCRATCH)]
+    extra = [e for b in blocks if b.overlaps for e in merged(b, SCRATCH, ids)]
     sizes = [count_pairs(b) for b in plain]
     rest = sum(len(e[0]) for e in extra)
-    out = empty(sum(sizes) + rest)
+    out = empty(sum(sizes) + rest, ids)
     at = sum(sizes)
     extra.reverse()
     while extra:  # memory is given back piece by piece, before that of the plain blocks is touched
@@ -213,13 +213,13 @@ def coo(blocks: list[Block]) -> Edges:
     return out
 
 
-def coo_chunks(blocks: list[Block], limit: int) -> Iterator[Edges]:
+def coo_chunks(blocks: list[Block], limit: int, ids: Any = np.int64) -> Iterator[Edges]:
     """The edges of `coo` in pieces of at most ``limit``, each edge once.
 
     Memory is O(limit + the pairs between two channels of a block whose nonzeros meet).
     """
     total = sum(count_pairs(b) for b in blocks if not b.overlaps)
-    out, at = empty(min(limit, total)), 0
+    out, at = empty(min(limit, total), ids), 0
     for block in (b for b in blocks if not b.overlaps):
         start, write = _writer(block)
         first, size = 0, int(start[-1])
@@ -231,8 +231,8 @@ def coo_chunks(blocks: list[Block], limit: int) -> Iterator[Edges]:
             if at == len(out[0]):
                 yield out
                 total -= at
-                out, at = empty(min(limit, total)), 0
+                out, at = empty(min(limit, total), ids), 0
     for block in (b for b in blocks if b.overlaps):
-        for edges in merged(block, limit):
+        for edges in merged(block, limit, ids):
             for k in range(0, len(edges[0]), limit):
                 yield _piece(edges, k, k + limit)

@@ -51,15 +51,17 @@ def _on_device(
                 found = attempt(self.runtime, lambda: method(self, *args, **kwargs))
                 if found is not Outcome.SHORT:
                     return found
-                self._last = None
-                self.runtime.release()
+                self._forget()
             return on_host(self, method.__name__, args, kwargs)  # type: ignore[no-any-return]
 
     return inside
 
 
 class CudaBackend:
-    """Primitives over a `Runtime`; arrays are the runtime's. The adjacency used last stays on the device."""
+    """Primitives over a `Runtime`; arrays are the runtime's.
+
+    The adjacency used last and the nonzeros that were written down last stay on the device.
+    """
 
     name = "cuda"
     shares_cores = False
@@ -68,6 +70,13 @@ class CudaBackend:
         self.runtime, self.xp = runtime, runtime.xp
         self._last: tuple[Adjacency, Resident] | None = None
         self._host_helps = True
+        self._kept = coo.Kept()
+
+    def _forget(self) -> None:
+        """Give back what is kept for later calls."""
+        self._last = None
+        self._kept.clear()
+        self.runtime.release()
 
     def _resident(self, adjacency: Adjacency) -> Resident:
         if self._last is None or self._last[0] is not adjacency:
@@ -92,8 +101,7 @@ class CudaBackend:
         finally:
             self._host_helps = True
         if found is Outcome.SHORT:
-            self._last = None
-            self.runtime.release()
+            self._forget()
             raise NotEnoughMemoryError("the GPU's memory is too short")
         return found
 
@@ -121,19 +129,22 @@ class CudaBackend:
         return indeg, outdeg
 
     @_active
-    def coo(self, blocks: Sequence[Block]) -> tuple[Any, Any, Any]:
-        """Every edge once: source int64, target int64, weight float32, block by block."""
-        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks)))
+    def coo(self, blocks: Sequence[Block], ids: Any = np.int64) -> tuple[Any, Any, Any]:
+        """Every edge once: source and target int64 (or int32), weight float32, block by block."""
+        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks), self._kept, ids))
         if edges is Outcome.SHORT:
+            self._forget()
             raise NotEnoughMemoryError(
                 "the edges do not fit the GPU's memory; coo(chunks=True) yields them in pieces, and "
                 "topometrics() needs none"
             )
         return edges
 
-    def coo_chunks(self, blocks: Sequence[Block], limit: int) -> Iterator[tuple[Any, Any, Any]]:
+    def coo_chunks(
+        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64
+    ) -> Iterator[tuple[Any, Any, Any]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
-        pieces = coo.coo_chunks(self.runtime, list(blocks), limit)
+        pieces = coo.coo_chunks(self.runtime, list(blocks), limit, ids)
         while True:
             with self.runtime.active():  # not while the caller works on a piece
                 piece = next(pieces, None)

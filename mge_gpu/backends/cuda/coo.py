@@ -1,18 +1,22 @@
-"""Edges written down block by block on the device."""
+"""Edges written down on the device: the nonzeros of many blocks side by side, in a few launches."""
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cuda.resident import resident_block
+from mge_gpu.backends.cuda.resident import BLOCK_NUMBERS, side_by_side
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt
 from mge_gpu.errors import NotEnoughMemoryError
 
 Edges = tuple[Any, Any, Any]
+
+TOGETHER = 1 << 26
+"""Nonzeros that lie on the device at a time (24 bytes each), but for a block that has more."""
 
 MERGED = 1 << 26
 """Pairs that are merged at a time where several nonzeros may lead to one edge (about 60 bytes each)."""
@@ -20,105 +24,216 @@ MERGED = 1 << 26
 FEWEST = 1 << 16
 """Pairs below which a piece is not cut where memory is short."""
 
+KEPT = 1 << 23
+"""Nonzeros that stay on the device for the next call, at most (200 MB)."""
 
-class _Filler:
-    """The pairs of a block, in the order in which they are written down."""
+EACH = 16
+"""Edges that a thread writes: twice ``ITEMS`` of ``kernels/coo.cu``."""
 
-    def __init__(self, runtime: Runtime, block: Block) -> None:
-        self.runtime = runtime
-        if block.overlaps:  # what may meet comes together: by target channel and source channel
-            order = np.lexsort((block.source_channel, block.target_channel))
-            columns = ("target_channel", "source_channel", "tap", "weight")
-            fields: dict[str, Any] = {name: getattr(block, name)[order] for name in columns}
-            block = block._replace(**fields)
-        self.block = block
-        self.on_device = resident_block(runtime, block)
-        self.start = np.concatenate([[0], np.cumsum(block.pair_count[block.tap])]).astype(np.int64)
-        """Number of pairs before each nonzero, and in all."""
-        self._starts = runtime.xp.asarray(self.start)
-
-    def fill(self, first: int, last: int, edges: Edges) -> None:
-        """Write the pairs of nonzeros ``first`` to ``last`` into three arrays of their number."""
-        numbers = np.int64(first), np.int64(last - first), self._starts, np.int64(self.start[first])
-        self.runtime.launch("coo", "fill", last - first, self.on_device.table, *numbers, *edges)
-
-    def pieces(self, limit: int) -> Iterator[Edges]:
-        """Pieces of at most ``limit`` pairs, fewer where memory is short, or of the nonzeros of one edge."""
-        nonzeros = len(self.block.tap)
-        may_cut = np.arange(nonzeros + 1)
-        if self.block.overlaps:
-            cell = np.diff(self.block.target_channel) | np.diff(self.block.source_channel)
-            may_cut = np.concatenate([[0], np.flatnonzero(cell) + 1, [nonzeros]])
-        at = 0
-        while at < len(may_cut) - 1:
-            first = int(may_cut[at])
-            most = np.searchsorted(self.start[may_cut], self.start[first] + limit, side="right")
-            after = max(at + 1, int(most) - 1)
-            last = int(may_cut[after])
-            size = int(self.start[last] - self.start[first])
-            edges = attempt(self.runtime, partial(self._made, first, last))
-            if edges is Outcome.SHORT:
-                if limit <= FEWEST or after == at + 1:
-                    raise NotEnoughMemoryError(f"a piece of {size:,} edges does not fit the GPU's memory")
-                limit = max(FEWEST, size // 2)
-                continue
-            at = after
-            yield edges
-
-    def _made(self, first: int, last: int) -> Edges:
-        edges = _empty(self.runtime, int(self.start[last] - self.start[first]))
-        self.fill(first, last, edges)
-        return _merged(self.runtime.xp, *edges) if self.block.overlaps else edges
+COLUMNS = ("target_channel", "source_channel", "tap")
 
 
-def _empty(runtime: Runtime, size: int) -> Edges:
-    source, target, weight = (runtime.xp.empty(size, t) for t in (np.int64, np.int64, np.float32))
+class Filler:
+    """The pairs of some blocks, block by block, nonzero by nonzero."""
+
+    def __init__(self, runtime: Runtime, blocks: Sequence[Block]) -> None:
+        xp, self.runtime = runtime.xp, runtime
+        taps = np.cumsum([0, *(len(b.pair_count) for b in blocks)])
+        nonzeros = np.cumsum([0, *(len(b.tap) for b in blocks)])
+        runs = np.concatenate([b.runs for b in blocks])
+        places = [tuple(getattr(b, name) for name in BLOCK_NUMBERS) for b in blocks]
+        tables = (
+            np.column_stack([nonzeros[:-1], taps[:-1], np.array(places, np.int64)]).ravel(),
+            np.concatenate([b.pair_count for b in blocks]),
+            np.concatenate([[0], np.concatenate([np.diff(b.run_ptr) for b in blocks]).cumsum()]),
+            np.concatenate([[0], runs[:, 2].cumsum()]),
+        )
+        ends = np.cumsum([len(t) for t in tables])[:-1]
+        table = xp.asarray(np.concatenate(tables).astype(np.int64, copy=False))  # all at once
+        part, pair_count, self.run_ptr, self.run_start = (
+            table[a:b] for a, b in zip([0, *ends], [*ends, None], strict=True)
+        )
+        self.run = xp.asarray(np.ascontiguousarray(runs[:, [0, 1, 3, 4]], np.int32))
+        self.columns = [side_by_side(runtime, [getattr(b, c) for b in blocks], np.int32) for c in COLUMNS]
+        self.weight = side_by_side(runtime, [b.weight for b in blocks], np.float32)
+        self.nonzeros = int(nonzeros[-1])
+        pairs = xp.empty(self.nonzeros + 1, np.int64)
+        runtime.launch(
+            "coo", "place", runtime.threads(self.nonzeros), part, np.int64(len(blocks)),
+            np.int64(self.nonzeros), *self.columns, pair_count, pairs,
+        )  # fmt: skip
+        self.start = xp.cumsum(pairs)  # pairs before each nonzero, and in all
+        self.size = int(self.start[-1])
+
+    def fill(self, first: int, edges: Edges) -> None:
+        """Write pairs from number ``first`` on until the three arrays are full."""
+        kernel, count = f"fill_i{8 * edges[0].dtype.itemsize}", len(edges[0])
+        self.runtime.launch(
+            "coo", kernel, self.runtime.threads(-(-count // EACH)), *self.columns, self.weight, self.start,
+            self.run_ptr, self.run_start, self.run, np.uint32(self.nonzeros), np.int64(first),
+            np.int64(count), *edges,
+        )  # fmt: skip
+
+    def made(self, first: int, last: int, ids: Any = np.int64) -> Edges:
+        """Pairs ``first`` to ``last``, with node ids of type ``ids``."""
+        edges = _empty(self.runtime, last - first, ids)
+        self.fill(first, edges)
+        return edges
+
+
+class Kept:
+    """The nonzeros that were written down last stay on the device as long as their blocks live."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self, _: Any = None) -> None:
+        """Give the memory back."""
+        self._numbers: list[Any] = []
+        self._arrays: list[weakref.ref[np.ndarray]] = []
+        self._filler: Filler | None = None
+
+    def filler(self, runtime: Runtime, blocks: Sequence[Block]) -> Filler:
+        """The filler of some blocks: the last one where it is of the same."""
+        fields = [field for b in blocks for field in b]
+        arrays = [x for x in fields if isinstance(x, np.ndarray)]
+        numbers = [x for x in fields if not isinstance(x, np.ndarray)]
+        same = len(arrays) == len(self._arrays) and numbers == self._numbers
+        if (
+            self._filler is None
+            or not same
+            or any(r() is not a for r, a in zip(self._arrays, arrays, strict=True))
+        ):
+            self.clear()  # the old one makes room first
+            filler = Filler(runtime, blocks)
+            if filler.nonzeros > KEPT:
+                return filler
+            self._numbers, self._filler = numbers, filler
+            self._arrays = [weakref.ref(a, self.clear) for a in arrays]
+        return self._filler
+
+
+def _empty(runtime: Runtime, size: int, ids: Any) -> Edges:
+    source, target, weight = (runtime.xp.empty(size, t) for t in (ids, ids, np.float32))
     return source, target, weight
 
 
-def _merged(xp: Any, source: Any, target: Any, weight: Any) -> Edges:
+def _part(edges: Edges, first: int, last: int) -> Edges:
+    source, target, weight = (a[first:last] for a in edges)
+    return source, target, weight
+
+
+def _batches(blocks: Sequence[Block], limit: int) -> Iterator[list[Block]]:
+    """Blocks one after another, of at most ``limit`` nonzeros together unless a single one has more."""
+    batch: list[Block] = []
+    for block in blocks:
+        if batch and sum(len(b.tap) for b in batch) + len(block.tap) > limit:
+            yield batch
+            batch = []
+        batch.append(block)
+    if batch:
+        yield batch
+
+
+def _short(size: int) -> NotEnoughMemoryError:
+    return NotEnoughMemoryError(f"a piece of {size:,} edges does not fit the GPU's memory")
+
+
+def _ready(runtime: Runtime, blocks: Sequence[Block]) -> Filler:
+    filler = attempt(runtime, lambda: Filler(runtime, blocks))
+    if filler is Outcome.SHORT:
+        nonzeros = sum(len(b.tap) for b in blocks)
+        raise NotEnoughMemoryError(f"a block of {nonzeros:,} weights does not fit the GPU's memory")
+    return filler
+
+
+def _plain_pieces(runtime: Runtime, blocks: Sequence[Block], limit: int, ids: Any) -> Iterator[Edges]:
+    """Pieces of at most ``limit`` edges, fewer where memory is short; no two nonzeros meet in one edge."""
+    for batch in _batches(blocks, max(limit, FEWEST)):
+        filler = _ready(runtime, batch)
+        at, size = 0, filler.size
+        while at < size:
+            last = min(size, at + limit)
+            edges = attempt(runtime, partial(filler.made, at, last, ids))
+            if edges is Outcome.SHORT:
+                if limit <= FEWEST:
+                    raise _short(last - at)
+                limit = max(FEWEST, (last - at) // 2)
+                continue
+            at = last
+            yield edges
+
+
+def _merged_pieces(runtime: Runtime, block: Block, limit: int, ids: Any) -> Iterator[Edges]:
+    """Pieces of at most ``limit`` pairs, or of the nonzeros of one edge, with equal edges merged."""
+    order = np.lexsort((block.source_channel, block.target_channel))  # what may meet comes together
+    fields: dict[str, Any] = {name: getattr(block, name)[order] for name in (*COLUMNS, "weight")}
+    block = block._replace(**fields)
+    cell = np.diff(block.target_channel) | np.diff(block.source_channel)
+    start = np.concatenate([[0], np.cumsum(block.pair_count[block.tap])])
+    bounds = start[np.concatenate([[0], np.flatnonzero(cell) + 1, [len(block.tap)]])]
+    filler = _ready(runtime, [block])
+    at = 0
+    while at < len(bounds) - 1:
+        most = int(np.searchsorted(bounds, bounds[at] + limit, side="right"))
+        after = max(at + 1, most - 1)
+        first, last = int(bounds[at]), int(bounds[after])
+        edges = attempt(runtime, lambda: _merged(runtime.xp, ids, *filler.made(first, last)))  # noqa: B023
+        if edges is Outcome.SHORT:
+            if limit <= FEWEST or after == at + 1:
+                raise _short(last - first)
+            limit = max(FEWEST, (last - first) // 2)
+            continue
+        at = after
+        yield edges
+
+
+def _merged(xp: Any, ids: Any, source: Any, target: Any, weight: Any) -> Edges:
     """Equal edges become one, with the sum of their weights in float64."""
     key = target << 31 | source  # node ids are 32-bit
     distinct, back = xp.unique(key, return_inverse=True)
     total = xp.bincount(back.ravel(), weights=weight.astype(np.float64), minlength=len(distinct))
-    return distinct & (1 << 31) - 1, distinct >> 31, total.astype(np.float32)
+    source, target = (x.astype(ids, copy=False) for x in (distinct & (1 << 31) - 1, distinct >> 31))
+    return source, target, total.astype(np.float32)
 
 
-def coo_chunks(runtime: Runtime, blocks: list[Block], limit: int) -> Iterator[Edges]:
+def _sorted_out(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
+    """Blocks with nonzeros: those whose edges are their pairs, and those in which several may meet."""
+    held = [b for b in blocks if len(b.tap)]
+    return [b for b in held if not b.overlaps], [b for b in held if b.overlaps]
+
+
+def coo_chunks(runtime: Runtime, blocks: Sequence[Block], limit: int, ids: Any) -> Iterator[Edges]:
     """Every edge once, in pieces of at most ``limit``."""
-    for block in blocks:
-        if not len(block.tap):
-            continue
-        for edges in _Filler(runtime, block).pieces(limit):
+    plain, meeting = _sorted_out(blocks)
+    yield from _plain_pieces(runtime, plain, limit, ids)
+    for block in meeting:
+        for edges in _merged_pieces(runtime, block, limit, ids):
             for k in range(0, len(edges[0]), limit):
-                source, target, weight = (a[k : k + limit] for a in edges)
-                yield source, target, weight
+                yield _part(edges, k, k + limit)
 
 
-def coo(runtime: Runtime, blocks: list[Block]) -> Edges:
-    """Every edge once: source int64, target int64, weight float32, block by block.
+def coo(runtime: Runtime, blocks: Sequence[Block], kept: Kept, ids: Any) -> Edges:
+    """Every edge once: source and target of type ``ids``, weight float32, block by block.
 
     Edges go straight to their place; only those of blocks in which several nonzeros may lead to one edge are
-    merged before that.
+    merged before that, and stand at the end.
     """
-    held = [block for block in blocks if len(block.tap)]
-    merged = {
-        k: list(_Filler(runtime, block).pieces(MERGED)) for k, block in enumerate(held) if block.overlaps
-    }
-    sizes = [
-        sum(len(part[0]) for part in merged[k]) if k in merged else int(block.pair_count[block.tap].sum())
-        for k, block in enumerate(held)
-    ]
-    edges = _empty(runtime, sum(sizes))
+    plain, meeting = _sorted_out(blocks)
+    extra = [part for block in meeting for part in _merged_pieces(runtime, block, MERGED, ids)]
+    batches = list(_batches(plain, TOGETHER))
+    filler = kept.filler(runtime, batches[0]) if batches else None
+    sizes = [filler.size] if filler is not None else []
+    sizes += [sum(int(b.pair_count[b.tap].sum()) for b in batch) for batch in batches[1:]]
+    edges = _empty(runtime, sum(sizes) + sum(len(part[0]) for part in extra), ids)
     at = 0
-    for k, (block, size) in enumerate(zip(held, sizes, strict=True)):
-        if k in merged:
-            for part in merged.pop(k):
-                for whole, values in zip(edges, part, strict=True):
-                    whole[at : at + len(values)] = values
-                at += len(part[0])
-        else:
-            source, target, weight = (whole[at : at + size] for whole in edges)
-            _Filler(runtime, block).fill(0, len(block.tap), (source, target, weight))
-            at += size
+    for batch, size in zip(batches, sizes, strict=True):
+        filler = filler or Filler(runtime, batch)
+        filler.fill(0, edges if size == len(edges[0]) else _part(edges, at, at + size))
+        filler, at = None, at + size  # one batch at a time
+    while extra:
+        part = extra.pop(0)
+        for whole, values in zip(_part(edges, at, at + len(part[0])), part, strict=True):
+            whole[:] = values
+        at += len(part[0])
     return edges

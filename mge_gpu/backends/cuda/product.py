@@ -1,4 +1,4 @@
-"""Products with the adjacency, block by block."""
+"""Products with the adjacency: gathered where tables of positions fit, else by atomic additions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cuda.gather import Gather, make_entries, planned
 from mge_gpu.backends.cuda.resident import Resident, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt
@@ -14,18 +15,20 @@ from mge_gpu.backends.cuda.shortage import Outcome, attempt
 class Operator:
     """x -> A^T x (towards targets) over some blocks plus A x over some.
 
-    ``there`` makes an operator on the host, for when the device's memory turns out to be short; without it
-    the runtime's exception for that is raised.
+    ``atomic``: blocks without tables, whose products are atomic additions. ``there`` makes an operator on the
+    host, for when the device's memory turns out to be short; without it the runtime's exception for that is
+    raised.
     """
 
     def __init__(
         self,
         runtime: Runtime,
-        work: list[tuple[Resident, int, bool, bool]],
+        gather: Gather | None,
+        atomic: list[tuple[Resident, int, bool, bool]],
         dtype: Any,
         there: Callable[[], Callable[[Any], Any]] | None,
     ) -> None:
-        self.runtime, self.work, self.dtype = runtime, work, dtype
+        self.runtime, self.gather, self.atomic, self.dtype = runtime, gather, atomic, dtype
         self._there = there
         self._on_host: Callable[[Any], Any] | None = None
 
@@ -34,7 +37,8 @@ class Operator:
         """Which engines were chosen."""
         if self._on_host is not None:
             return "on the CPU, for want of GPU memory"
-        return f"{len(self.work)} blocks by atomic additions"
+        launches = len(self.gather.launches) if self.gather is not None else 0
+        return f"gathered in {launches} launches, {len(self.atomic)} blocks by atomic additions"
 
     def __call__(self, x: Any) -> Any:
         """The product, (N,) of x's dtype."""
@@ -45,15 +49,15 @@ class Operator:
                 y = attempt(self.runtime, lambda: self._product(x))
                 if y is not Outcome.SHORT:
                     return y
-                self.work, self._on_host = [], self._there()
+                self.gather, self.atomic, self._on_host = None, [], self._there()
             return self._on_host(x)
 
     def _product(self, x: Any) -> Any:
         xp, wanted = self.runtime.xp, x.dtype
         x = xp.ascontiguousarray(x, self.dtype)
-        y = xp.zeros(len(x), self.dtype)
+        y = xp.zeros(len(x), self.dtype) if self.gather is None else self.gather(x)
         kernel = "product_f32" if self.dtype == np.float32 else "product_f64"
-        for block, size, ahead, back in self.work:
+        for block, size, ahead, back in self.atomic:
             self.runtime.launch("product", kernel, size, block.table, np.bool_(ahead), np.bool_(back), x, y)
         return y.astype(wanted, copy=False)
 
@@ -68,10 +72,16 @@ def operator(
 ) -> Operator:
     """An operator over blocks; those that share ``prepared`` share what lies on the device."""
     ready: dict[Any, Any] = {} if prepared is None else prepared
-    ahead, back = {id(b) for b in forward}, {id(b) for b in backward}
-    every = {id(b): b for b in (*forward, *backward)}
-    for key, block in every.items():
+    groups, others = planned(forward, backward, ready)
+    for ahead in (True, False):
+        missing = [leg for g in groups for leg in g.legs if leg.ahead == ahead and leg.key not in ready]
+        if missing:
+            made = make_entries(runtime, missing)
+            ready.update({leg.key: entries for leg, entries in zip(missing, made, strict=True)})
+    atomic = []
+    for key, (block, ahead, back) in others.items():
         if key not in ready:
             ready[key] = resident_block(runtime, block)
-    work = [(ready[k], len(b.tap), k in ahead, k in back) for k, b in every.items()]
-    return Operator(runtime, work, np.float32 if single else np.float64, there)
+        atomic.append((ready[key], len(block.tap), ahead, back))
+    gather = Gather(runtime, groups, ready) if groups else None
+    return Operator(runtime, gather, atomic, np.float32 if single else np.float64, there)

@@ -1,5 +1,6 @@
 """The compressed adjacency and blocks in the device's memory, as the tables that kernels read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,27 @@ def resident_block(runtime: Runtime, block: Block) -> Resident:
     """``struct Block`` of ``kernels/block.cuh``."""
     numbers = [len(block.tap), *(getattr(block, name) for name in BLOCK_NUMBERS)]
     return Resident(runtime, {name: getattr(block, name) for name in BLOCK_ARRAYS}, numbers)
+
+
+JOINED = 1 << 18
+"""Values up to which arrays are copied together on the host, to go to the device at once."""
+
+
+def side_by_side(runtime: Runtime, arrays: Sequence[np.ndarray], dtype: Any) -> Any:
+    """Arrays of the host one after another in one array of the device.
+
+    Large ones go there directly: copies on the host cost more than the way.
+    """
+    size = sum(len(a) for a in arrays)
+    if size <= JOINED or len(arrays) == 1:
+        return runtime.xp.asarray(np.concatenate(arrays).astype(dtype, copy=False))
+    whole, at = runtime.xp.empty(size, dtype), 0
+    waiting: list[np.ndarray] = []
+    for k, array in enumerate(arrays):
+        waiting.append(array)
+        if k + 1 < len(arrays) and sum(map(len, waiting)) + len(arrays[k + 1]) <= JOINED:
+            continue
+        together = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+        whole[at : at + len(together)].set(np.ascontiguousarray(together, dtype))
+        at, waiting = at + len(together), []
+    return whole

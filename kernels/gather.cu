@@ -1,0 +1,194 @@
+// y += A^T x and y += A x over all blocks, each output node by one team of threads: no atomic additions, the same
+// sum each time.
+//
+// An output row is a channel of a partition; a leg is a block in one direction that leads there. The weights that lead
+// to a row are entries next to each other. Where entry e reads x for position p is in the leg's table:
+// x[e.base + table[row][p]] for the e.count rows from e.row on, nothing where that is negative.
+#include "device.cuh"
+
+struct alignas(16) Entry {
+    i32 base;
+    i32 row;
+    float weight;
+    i32 count;
+};
+
+struct Leg {
+    const i64* row_ptr;  // (rows + 1,): entries of each output row
+    const Entry* entry;
+    const i32* table;
+    i64 rows;
+    i64 single;  // whether every entry has one row of the table
+};
+
+struct Group {  // output rows of one geometry: node = offset + row * stride + position * step
+    i64 item;   // items before it; an item is a row's positions as far as a block of threads reaches
+    i64 leg;
+    i64 legs;
+    i64 offset;
+    i64 stride;
+    i64 step;
+    i64 positions;
+};
+
+// What a thread adds up: the entries of its team for its position.
+template <class T>
+__device__ inline T sum_of(const Leg& leg, i64 begin, i64 end, u32 teams, i32 position, i32 positions, const T* x) {
+    const i32* table = leg.table + position;
+    const Entry* entry = leg.entry;
+    T sum = 0;
+    if (leg.single) {
+        for (i64 k = begin; k < end; k += teams) {
+            Entry e = entry[k];
+            i32 at = table[e.row * positions];
+            if (at >= 0) sum += (T)e.weight * x[e.base + at];
+        }
+        return sum;
+    }
+    for (i64 k = begin; k < end; k += teams) {
+        Entry e = entry[k];
+        const i32* row = table + e.row * positions;
+        T here = 0;
+        for (i32 r = 0; r < e.count; ++r) {
+            i32 at = row[r * positions];
+            if (at >= 0) here += x[e.base + at];
+        }
+        sum += (T)e.weight * here;
+    }
+    return sum;
+}
+
+// The items from ``first`` on. A block of threads is as many teams as there are times its item's positions in it.
+template <class T>
+__device__ void gather(const Group* group, i64 groups, const Leg* legs, i64 first, i64 items, const T* x, T* y) {
+    __shared__ T part[256];  // blocks are no larger
+    for (i64 item = first + blockIdx.x; item < first + items; item += gridDim.x) {
+        i64 low = 0, high = groups;
+        while (high - low > 1) {
+            i64 middle = (low + high) / 2;
+            if (group[middle].item <= item)
+                low = middle;
+            else
+                high = middle;
+        }
+        const Group g = group[low];
+        u32 number = item - g.item, tiles = (g.positions + blockDim.x - 1) / blockDim.x;
+        u32 channel = number / tiles, begin = number % tiles * blockDim.x;
+        u32 lanes = g.positions - begin < blockDim.x ? g.positions - begin : blockDim.x;
+        u32 teams = blockDim.x / lanes, team = threadIdx.x / lanes, position = begin + threadIdx.x % lanes;
+        T sum = 0;
+        for (i64 l = g.leg; l < g.leg + g.legs && team < teams; ++l) {
+            const Leg& leg = legs[l];
+            if (channel >= leg.rows) continue;
+            i64 start = leg.row_ptr[channel], stop = leg.row_ptr[channel + 1];
+            sum += sum_of(leg, start + team, stop, teams, position, (i32)g.positions, x);
+        }
+        if (teams > 1) {
+            part[threadIdx.x] = sum;
+            for (u32 left = teams; left > 1;) {
+                u32 half = (left + 1) / 2;
+                __syncthreads();
+                if (team + half < left) part[threadIdx.x] += part[threadIdx.x + half * lanes];
+                left = half;
+            }
+            sum = part[threadIdx.x];
+            __syncthreads();
+        }
+        if (team == 0) y[g.offset + channel * g.stride + position * g.step] += sum;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256, 5) gather_f32(
+    const Group* group, i64 groups, const Leg* legs, i64 first, i64 items, const float* x, float* y) {
+    gather(group, groups, legs, first, items, x, y);
+}
+extern "C" __global__ void __launch_bounds__(256, 4) gather_f64(
+    const Group* group, i64 groups, const Leg* legs, i64 first, i64 items, const double* x, double* y) {
+    gather(group, groups, legs, first, items, x, y);
+}
+
+struct Layout {  // a partition in which channels run fastest by the graph's numbers
+    i64 offset;
+    i64 channels;
+    i64 positions;
+};
+
+// out: x with positions running fastest there as everywhere, so that neighbouring threads read what is next to each
+// other; or the way back.
+template <class T>
+__device__ void turn(const Layout* layouts, i64 count, i64 nodes, bool back, const T* x, T* out) {
+    for (i64 v = thread_number(); v < nodes; v += thread_count()) {
+        i64 low = 0, high = count;
+        while (high - low > 1) {
+            i64 middle = (low + high) / 2;
+            if (layouts[middle].offset <= v)
+                low = middle;
+            else
+                high = middle;
+        }
+        const Layout p = layouts[low];
+        i64 local = v - p.offset, u = v;
+        if (local >= 0 && local < p.channels * p.positions) {
+            u32 channel = (u32)local / (u32)p.positions, position = (u32)local - channel * (u32)p.positions;
+            u = p.offset + position * p.channels + channel;
+        }
+        if (back)
+            out[u] = x[v];
+        else
+            out[v] = x[u];
+    }
+}
+
+extern "C" __global__ void turn_f32(
+    const Layout* layouts, i64 count, i64 nodes, bool back, const float* x, float* out) {
+    turn(layouts, count, nodes, back, x, out);
+}
+extern "C" __global__ void turn_f64(
+    const Layout* layouts, i64 count, i64 nodes, bool back, const double* x, double* out) {
+    turn(layouts, count, nodes, back, x, out);
+}
+
+struct Part {  // a block in one direction: where its nonzeros, its taps and its output rows begin; the nodes it reads
+    i64 nonzero;
+    i64 tap;
+    i64 row;
+    i64 offset;
+    i64 stride;
+};
+
+__device__ inline Part part_of(const Part* parts, i64 count, i64 k) {
+    i64 low = 0, high = count;
+    while (high - low > 1) {
+        i64 middle = (low + high) / 2;
+        if (parts[middle].nonzero <= k)
+            low = middle;
+        else
+            high = middle;
+    }
+    return parts[low];
+}
+
+// The output row that each nonzero leads to, among those of all blocks.
+extern "C" __global__ void output_rows(
+    const Part* parts, i64 count, i64 nonzeros, const i32* far_channel, i32* row) {
+    for (i64 k = thread_number(); k < nonzeros; k += thread_count())
+        row[k] = part_of(parts, count, k).row + far_channel[k];
+}
+
+// Entry j of nonzero order[j] (j where there is no order). taps: first row in the table and rows of each tap of all.
+extern "C" __global__ void entries(
+    const Part* parts, i64 count, i64 nonzeros, const i32* near_channel, const i32* tap, const float* weight,
+    const i64* order, const i64* taps, Entry* out) {
+    for (i64 j = thread_number(); j < nonzeros; j += thread_count()) {
+        i64 k = order ? order[j] : j;
+        const Part part = part_of(parts, count, k);
+        const i64* of_tap = taps + 2 * (part.tap + tap[k]);
+        out[j] = {(i32)(part.offset + near_channel[k] * part.stride), (i32)of_tap[0], weight[k], (i32)of_tap[1]};
+    }
+}
+MGE_EXPORT(gather_f32)
+MGE_EXPORT(gather_f64)
+MGE_EXPORT(turn_f32)
+MGE_EXPORT(turn_f64)
+MGE_EXPORT(output_rows)
+MGE_EXPORT(entries)

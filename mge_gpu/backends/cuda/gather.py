@@ -1,0 +1,216 @@
+"""Products by gathering: each node adds up what leads to it, over all blocks in one launch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cuda.positions import Geometry, Layout, geometry, layouts_of
+from mge_gpu.backends.cuda.resident import side_by_side
+from mge_gpu.backends.cuda.runtime import Runtime
+
+
+class Side(NamedTuple):
+    """The nodes of a block that a direction writes or reads: offset + channel * stride + the position's."""
+
+    channel: np.ndarray  # (nonzeros,) int32
+    offset: int
+    stride: int
+    layout: Layout | None  # where channels run fastest by the graph's numbers; here positions do
+
+    @property
+    def channels(self) -> int:
+        """Channels that the nonzeros have."""
+        return int(self.channel.max(initial=-1)) + 1
+
+
+def sides(b: Block, ahead: bool, layouts: Mapping[int, Layout]) -> tuple[Side, Side]:
+    """(written, read) of a block: targets and sources where x goes forward (``ahead``), else the reverse."""
+
+    def side(channel: np.ndarray, offset: int, stride: int) -> Side:
+        layout = layouts.get(offset)
+        return Side(channel, offset, stride if layout is None else stride * layout.positions, layout)
+
+    target = side(b.target_channel, b.target_offset, b.target_channel_stride)
+    source = side(b.source_channel, b.source_offset, b.source_channel_stride)
+    return (target, source) if ahead else (source, target)
+
+
+class Leg(NamedTuple):
+    """A block in one direction."""
+
+    block: Block
+    ahead: bool
+    far: Side
+    near: Side
+    geometry: Geometry
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What its entries depend on."""
+        return id(self.block), self.ahead, self.near.layout
+
+
+class Entries(NamedTuple):
+    """The weights of a leg on the device, by the channel that they lead to."""
+
+    row_ptr: Any  # (channels + 1,) int64, into entry
+    entry: Any  # (entries of several legs, 4) int32: ``struct Entry`` of kernels/gather.cu
+
+
+def make_entries(runtime: Runtime, legs: Sequence[Leg]) -> list[Entries]:
+    """The entries of legs of the same direction, made together."""
+    xp = runtime.xp
+    sizes = [(leg.far.channels, len(leg.block.pair_count), len(leg.block.tap)) for leg in legs]
+    rows, taps, nonzeros = np.cumsum([(0, 0, 0), *sizes], 0).T
+    places = np.array([(leg.near.offset, leg.near.stride) for leg in legs], np.int64)
+    parts = np.column_stack([nonzeros[:-1], taps[:-1], rows[:-1], places])
+    tap_rows = np.concatenate([np.column_stack(leg.geometry.taps) for leg in legs])
+    parts, tap_rows = (xp.asarray(np.ascontiguousarray(a)) for a in (parts, tap_rows))
+    written, read, tap = (
+        side_by_side(runtime, arrays, np.int32)
+        for arrays in zip(*((g.far.channel, g.near.channel, g.block.tap) for g in legs), strict=True)
+    )
+    weight = side_by_side(runtime, [leg.block.weight for leg in legs], np.float32)
+    count = int(nonzeros[-1])
+    given, threads = (parts, np.int64(len(legs)), np.int64(count)), runtime.threads(count)
+    row, entry = xp.empty(count, np.int32), xp.empty((count, 4), np.int32)
+    runtime.launch("gather", "output_rows", threads, *given, written, row)
+    order = None  # forward: nonzeros are sorted by target channel
+    if not legs[0].ahead:
+        order = xp.argsort(row).astype(np.int64, copy=False)
+    runtime.launch("gather", "entries", threads, *given, read, tap, weight, order, tap_rows, entry)
+    row = row if order is None else row[order]
+    ptr = xp.searchsorted(row, xp.arange(int(rows[-1]) + 1, dtype=np.int32)).astype(np.int64, copy=False)
+    ends = rows.tolist()
+    return [Entries(ptr[a : b + 1], entry) for a, b in zip(ends, ends[1:], strict=False)]
+
+
+class Group(NamedTuple):
+    """Legs that write rows of one geometry: node = offset + row * stride + position * step."""
+
+    legs: list[Leg]
+    offset: int
+    stride: int
+    step: int
+    positions: int
+    rows: int
+
+    @property
+    def end(self) -> int:
+        """The node behind its last."""
+        return self.offset + (self.rows - 1) * self.stride + (self.positions - 1) * self.step + 1
+
+    @property
+    def cost(self) -> float:
+        """Sums for a row, roughly. What takes longest begins first."""
+        return sum(len(leg.block.tap) for leg in self.legs) * self.positions / self.rows
+
+
+def grouped(legs: Sequence[Leg]) -> list[Group]:
+    """Legs by the nodes that they write."""
+    same: dict[tuple[int, int], list[Leg]] = {}
+    for leg in legs:
+        same.setdefault((leg.far.offset, leg.far.stride), []).append(leg)
+    groups = []
+    for (offset, stride), some in same.items():
+        step = max(int(np.gcd.reduce([leg.geometry.step for leg in some])), 1)
+        positions = max(leg.geometry.last for leg in some) // step + 1
+        groups.append(Group(some, offset, stride, step, positions, max(leg.far.channels for leg in some)))
+    return groups
+
+
+def in_rounds(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups that do not write to the same nodes go together."""
+    rounds: list[list[Group]] = []
+    for g in groups:
+        for some in rounds:
+            if all(g.offset >= other.end or other.offset >= g.end for other in some):
+                some.append(g)
+                break
+        else:
+            rounds.append([g])
+    return rounds
+
+
+class Gather:
+    """The product over some legs as launches of one kernel; ``struct Group`` and ``Leg`` of the source."""
+
+    def __init__(self, runtime: Runtime, groups: Sequence[Group], ready: dict[Any, Any]) -> None:
+        self.runtime, self.launches = runtime, list[tuple[int, int]]()
+        self.kept: list[Any] = []  # what the tables point to
+        rows: list[list[int]] = []
+        legs: list[list[int]] = []
+        items = 0
+        for some in in_rounds(groups):
+            first = items
+            for g in sorted(some, key=lambda g: g.cost / runtime.threads(g.positions), reverse=True):
+                rows.append([items, len(legs), len(g.legs), g.offset, g.stride, g.step, g.positions])
+                items += g.rows * runtime.threads(g.positions)
+                legs += [self._leg(leg, g, ready) for leg in g.legs]
+            self.launches.append((first, items - first))
+        self.groups = len(rows)
+        self.group, self.leg = (runtime.xp.asarray(np.array(t, np.int64)) for t in (rows, legs))
+        sides = [side for g in groups for leg in g.legs for side in (leg.far, leg.near)]
+        turned = sorted({(side.offset, *side.layout) for side in sides if side.layout is not None})
+        self.turned = runtime.xp.asarray(np.array(turned, np.int64)) if turned else None
+
+    def _leg(self, leg: Leg, g: Group, ready: dict[Any, Any]) -> list[int]:
+        key = "table", id(leg.geometry), g.step, g.positions
+        if key not in ready:
+            ready[key] = leg.geometry, self.runtime.xp.asarray(leg.geometry.table(g.step, g.positions))
+        arrays = *ready[leg.key], ready[key][1]
+        self.kept.append(arrays)
+        return [*map(self.runtime.address, arrays), leg.far.channels, leg.geometry.taps.single]
+
+    def __call__(self, x: Any) -> Any:
+        """The product, (N,) float32 or float64 as x is."""
+        y = self.runtime.xp.zeros(len(x), x.dtype)
+        x = self._turn(x, False)
+        for first, items in self.launches:
+            self._launch("gather", items, self.group, self.groups, self.leg, first, items, x, y)
+        return self._turn(y, True)
+
+    def _turn(self, x: Any, back: bool) -> Any:
+        """x with positions running fastest in all partitions; or ``back``."""
+        if self.turned is None:
+            return x
+        out, n = self.runtime.xp.empty_like(x), len(x)
+        self._launch("turn", self.runtime.threads(n), self.turned, len(self.turned), n, back, x, out)
+        return out
+
+    def _launch(self, kernel: str, blocks: int, *args: Any) -> None:
+        kernel += "_f32" if args[-1].dtype == np.float32 else "_f64"
+        of = {int: np.int64, bool: np.bool_}
+        self.runtime.launch("gather", kernel, blocks, *(of.get(type(a), lambda x: x)(a) for a in args))
+
+
+def planned(
+    forward: Sequence[Block], backward: Sequence[Block], ready: dict[Any, Any]
+) -> tuple[list[Group], dict[int, tuple[Block, bool, bool]]]:
+    """The groups of legs; and blocks without a table, with the directions (forward, backward) to be added."""
+    layouts = layouts_of([*forward, *backward])
+    legs: list[Leg] = []
+    left: list[tuple[Block, bool]] = []
+    for ahead, blocks in ((True, forward), (False, backward)):
+        for block in {id(b): b for b in blocks if len(b.tap)}.values():
+            far, near = sides(block, ahead, layouts)
+            key = "geometry", id(block), ahead, far.layout, near.layout
+            if key not in ready:
+                ready[key] = geometry(block, ahead, far.layout, near.layout)
+            if ready[key] is None:
+                left.append((block, ahead))
+            else:
+                legs.append(Leg(block, ahead, far, near, ready[key]))
+    groups = []
+    for g in grouped(legs):
+        fitting = [leg for leg in g.legs if leg.geometry.fits(g.positions)]
+        left += [(leg.block, leg.ahead) for leg in g.legs if not leg.geometry.fits(g.positions)]
+        if fitting:
+            groups.append(g._replace(legs=fitting))
+    others: dict[int, tuple[Block, bool, bool]] = {}
+    for block, ahead in left:
+        _, there, back = others.get(id(block), (block, False, False))
+        others[id(block)] = block, there or ahead, back or not ahead
+    return groups, others

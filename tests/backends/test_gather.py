@@ -1,0 +1,149 @@
+"""Products without atomic additions: whole teams of threads, blocks without tables, what operators share."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mge_gpu
+from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cpu import CpuBackend
+from mge_gpu.backends.cuda import CudaBackend, positions
+from mge_gpu.graph import MultipartiteGraph
+from mge_gpu.graph.union import union
+from tests.backends.test_conformance import networks
+from tests.backends.test_coo import Counting, Pooled, blocks_of, with_idle_tap
+from tests.graphs import random_masks
+from tests.kernels.host_runtime import COMPILER, HostRuntime
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
+
+
+def matrix_product(blocks: list[Block], x: np.ndarray, ahead: bool) -> np.ndarray:
+    """A^T x (``ahead``) or A x from the edges written down."""
+    source, target, weight = CpuBackend().coo(blocks)
+    near, far = (source, target) if ahead else (target, source)
+    out = np.zeros(len(x))
+    np.add.at(out, far, weight.astype(np.float64) * x[near])
+    return out
+
+
+def assert_products(
+    backend: CudaBackend, blocks: list[Block], nodes: int, prepared: Any = None, single: bool = False
+) -> None:
+    """Forwards, backwards, both, and some blocks in each direction."""
+    x = np.random.default_rng(0).standard_normal(nodes)
+    expected = {b: [matrix_product([block], x, b) for block in blocks] for b in (True, False)}
+    for forward, backward in (
+        (range(len(blocks)), []),
+        ([], range(len(blocks))),
+        (range(len(blocks)), range(len(blocks))),
+        (range(0, len(blocks), 2), range(1, len(blocks), 2)),
+    ):
+        apply = backend.operator(
+            [blocks[k] for k in forward], [blocks[k] for k in backward], single, prepared
+        )
+        found = backend.host(apply(backend.xp.asarray(x)))
+        wanted = sum((expected[True][k] for k in forward), np.zeros(nodes))
+        wanted = sum((expected[False][k] for k in backward), wanted)
+        tolerance = (1e-4 if single else 1e-6) * max(np.abs(wanted).max(initial=0), 1)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("threads", [1, 3, 32])
+def test_drawn_networks(threads: int, single: bool) -> None:
+    for _, graph in networks()[: 8 if threads == 32 else 20]:
+        assert_products(CudaBackend(HostRuntime(threads)), blocks_of(graph), graph.num_nodes, {}, single)
+
+
+class Shapes(nn.Module):
+    """Strides, dilation, groups, a transposed convolution, pools that overlap, tokens, a table of indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2)
+        self.c, self.d = nn.ConvTranspose2d(4, 3, 3, stride=2), nn.Conv2d(3, 6, 3, padding=1)
+        self.tokens, self.table = nn.Linear(6, 5), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.d(torch.max_pool2d(self.c(self.b(self.a(x))), 3, 2))
+        x = self.tokens(x.flatten(2).transpose(1, 2))
+        return self.table(x.flatten(1).t().reshape(-1, 8))
+
+
+def shapes() -> MultipartiteGraph:
+    torch.manual_seed(0)
+    model = Shapes()
+    graph = mge_gpu.encode(model, (2, 8, 8), random_masks(model, 0.3))
+    assert any(b.flat for b in blocks_of(graph)) and any(b.overlaps for b in blocks_of(graph))
+    return graph
+
+
+@pytest.mark.parametrize("threads", [1, 7, 48])
+def test_every_kind_of_layer(threads: int) -> None:
+    graph = shapes()
+    blocks = [with_idle_tap(b) for b in blocks_of(graph)]
+    columns = ("target_channel", "source_channel", "tap", "weight")
+    first = blocks[0]
+    blocks.append(first._replace(**{name: getattr(first, name)[:0] for name in columns}))
+    few = (first.target_channel < 2) & (
+        first.source_channel < 1
+    )  # fewer channels than others that lead there
+    blocks.append(first._replace(**{name: getattr(first, name)[few] for name in columns}))
+    backend, prepared = CudaBackend(HostRuntime(threads)), dict[Any, Any]()
+    assert_products(backend, blocks, graph.num_nodes, prepared)
+    assert_products(backend, blocks, graph.num_nodes, prepared)
+
+
+def test_many_masks_together() -> None:
+    model = Pooled()
+    program = mge_gpu.trace(model, (2, 6, 7))
+    together = union(
+        [mge_gpu.encode(program, masks=random_masks(model, s, 1)) for s in (0.9, 0.0, 0.5)]
+    ).graph
+    assert_products(CudaBackend(HostRuntime(5)), blocks_of(together), together.num_nodes)
+
+
+@pytest.mark.parametrize("limits", [(0, 1, 1 << 23), (1 << 16, 8, 50), (0, 0, 1 << 23)])
+def test_blocks_without_a_table_are_added_atomically(
+    limits: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, limit in zip(("SMALL", "PADDING", "MOST_PAIRS"), limits, strict=True):
+        monkeypatch.setattr(positions, name, limit)
+    runtime, graph = HostRuntime(2), shapes()
+    assert_products(CudaBackend(runtime), blocks_of(graph), graph.num_nodes, {})
+    assert "product_f64" in runtime.launched and ("gather_f64" in runtime.launched) == any(limits[:2])
+
+
+def test_sums_are_the_same_each_time() -> None:
+    """Whatever the order in which blocks of threads run."""
+    graph = shapes()
+    blocks, x = blocks_of(graph), np.random.default_rng(1).standard_normal(graph.num_nodes)
+    found = []
+    for seed in range(3):
+        backend = CudaBackend(HostRuntime(8, seed=seed))
+        found.append(backend.host(backend.operator(blocks, blocks)(backend.xp.asarray(x))))
+    assert found[0].tolist() == found[1].tolist() == found[2].tolist()
+
+
+def test_launches_do_not_grow_with_the_layers_and_weights_are_shared() -> None:
+    found = []
+    for layers in (3, 12):
+        model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(layers)))
+        graph = mge_gpu.encode(model, (3, 5, 4), random_masks(model, 0.3), pad_input=False)
+        blocks, runtime, prepared = blocks_of(graph), Counting(), dict[Any, Any]()
+        backend = CudaBackend(runtime)
+        apply = backend.operator(blocks, blocks, prepared=prepared)
+        made = runtime.operations
+        x = np.ones(graph.num_nodes)
+        there = runtime.xp.asarray(x)
+        apply(there)
+        after = runtime.operations
+        assert after - made <= 4  # one of them is the asarray above
+        backend.operator(blocks[1:], blocks[:-1], prepared=prepared)
+        found.append((made, after, runtime.operations))
+        assert runtime.operations - after <= 2
+    assert found[0] == found[1] and found[0][0] <= 30
