@@ -109,9 +109,7 @@ class Backend(Protocol):
         ``backward``: nodes from which an edge leads to a marked one.
         """
 
-    def between(
-        self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None
-    ) -> Any:
+    def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``.
 
         Both are (N,) bool.

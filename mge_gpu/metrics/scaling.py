@@ -25,8 +25,8 @@ class Scaled(NamedTuple):
 
 def _power(exponent: Any) -> Any:
     """2^exponent, (rows, 1, networks, 1) float64; beyond its normal range the next number within."""
-    within = np.clip(exponent, -1022, 1022).astype(np.int32)
-    found = np.ldexp(np.ones_like(within, dtype=np.float64), within)
+    within = np.minimum(np.maximum(exponent, -1022), 1022)
+    found = np.ldexp(np.ones_like(within, np.float64), within.astype(np.int32))
     return found[:, None, :, None]
 
 

@@ -202,9 +202,7 @@ class CudaBackend:
         return y
 
     @_on_device
-    def between(
-        self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None
-    ) -> Any:
+    def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
         out, there = self.xp.zeros(len(block.tap), np.bool_), self._block(block, prepared)
         self.runtime.launch("reach", "between", len(block.tap), there.table, before, behind, out)
