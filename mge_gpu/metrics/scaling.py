@@ -1,4 +1,4 @@
-"""Values that keep powers of two beside them: neither 2^1000 paths nor products of many small weights leave float64.
+"""Values with powers of two beside them: neither 2^1000 paths nor products of small weights leave float64.
 
 A set of nodes has one exponent for each row of values and each network, so that in a union of networks none
 is lost beside one whose values are larger by hundreds of binary orders. On a device all of this stays there.
@@ -24,20 +24,24 @@ class Scaled(NamedTuple):
 
 
 def _power(exponent: Any) -> Any:
-    """2^exponent, (rows, 1, networks, 1) float64; beyond its normal range the next number within."""
-    within = np.minimum(np.maximum(exponent, -1022), 1022)
+    """2^exponent, (rows, 1, networks, 1) float64; 0 below its range, at most 2^1022."""
+    within = np.minimum(np.maximum(exponent, -1100), 1022)
     found = np.ldexp(np.ones_like(within, np.float64), within.astype(np.int32))
     return found[:, None, :, None]
 
 
 def added(parts: Sequence[Scaled]) -> Scaled:
-    """The sum; its values are at most the number of parts. The last two rows have the same exponents."""
+    """The sum; its values are at most the number of parts. The last two rows have the same exponents.
+
+    A part without a value does not count, whatever its exponents are.
+    """
     if not parts[0].values.size:
         return parts[0]
     tops = []
     for x in parts:
         most = x.values.max((1, 3))
-        tops.append(np.where(most > 0, x.exponent + np.frexp(most)[1], NOTHING))
+        shift = np.maximum(np.frexp(most)[1], -1000)  # 2^1074 is no float64
+        tops.append(np.where(most > 0, x.exponent + shift, NOTHING))
     top = reduce(np.maximum, tops)
     top[-2:] = top[-2:].max(0)
     total = None

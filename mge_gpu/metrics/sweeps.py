@@ -21,7 +21,7 @@ HELD = 1 << 26
 
 
 class Course:
-    """A flow on a backend: where values are, and the blocks that they pass, made ready once for all sweeps."""
+    """A flow on a backend: how values lie there, and the blocks that they pass, ready for several sweeps."""
 
     def __init__(self, flow: Flow, backend: Backend) -> None:
         self.flow, self.backend, self.networks = flow, backend, flow.networks

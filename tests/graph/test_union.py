@@ -108,6 +108,21 @@ def test_edges_where_source_nodes_are_positions() -> None:
     check(graphs)
 
 
+def test_what_is_returned_where_channels_run_fastest() -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x)[:, :1, 1:]
+
+    graphs = graphs_of(First(), (2, 3))
+    (mask,) = graphs[0].flow.outputs.values()
+    assert mask.tolist() == [False, True, True, True, *[False] * 4]
+    check(graphs)
+
+
 @pytest.mark.parametrize("encoding", ["rolled", "rolled-channel"])
 def test_rolled_encodings(encoding: str) -> None:
     torch.manual_seed(0)

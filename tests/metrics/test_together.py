@@ -114,8 +114,7 @@ def chain() -> tuple[nn.Module, Masks]:
     """Networks whose path sums are thousands of binary orders apart, and two without a path."""
     torch.manual_seed(3)
     model = Chain()
-    weights = {f"{name}.weight": module.weight for name, module in model.named_modules() if name + ".weight" in
-               dict(model.named_parameters())}  # fmt: skip
+    weights = dict(model.named_parameters())
     with torch.no_grad():
         for name, w in weights.items():  # row 0 of ones, row 1 tiny: masks take one of them, or both
             w.uniform_(0.5, 1.0)
