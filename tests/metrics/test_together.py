@@ -11,8 +11,9 @@ from torch import nn
 
 import mge_gpu
 from mge_gpu.backends.cuda import CudaBackend
+from mge_gpu.backends.cuda.resident import resident_block
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
-from mge_gpu.metrics import PATH_KEYS, batch, sampling
+from mge_gpu.metrics import PATH_KEYS, batch, sampling, sweeps
 from mge_gpu.metrics.together import TOGETHER
 from tests.backends.test_shortage import ShortRuntime
 from tests.graphs import DenseNet, random_masks
@@ -164,6 +165,30 @@ def test_paths_through_attention() -> None:
     assert all("4 masks in one graph" in r.how()[key] for r in found for key in PATH_KEYS)
     equal(found, one_by_one(masks, model, (3, 4), keys=PATH_KEYS))
     assert found[0]["effective_density"] == 1 > found[2]["effective_density"]
+
+
+@pytest.mark.parametrize("room", [sweeps.HELD, 20, 0])
+def test_blocks_go_to_the_device_once_for_all_sweeps(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that there is room for; the same is found in any case."""
+    uploads = 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal uploads
+        uploads += 1
+        return resident_block(*args)
+
+    monkeypatch.setattr("mge_gpu.backends.cuda.backend.resident_block", counted)
+    monkeypatch.setattr(sweeps, "HELD", room)
+    model, masks = chain()
+    graph = mge_gpu.encode(model, (1, 3, 3), masks[2], device="cuda")
+    equal(
+        [mge_gpu.topometrics(graph, metrics=PATH_KEYS)],
+        one_by_one(masks[2:3], model, (1, 3, 3), keys=PATH_KEYS),
+    )
+    assert any(x.number is None for x in graph.flow.links)
+    passed = (*graph.flow.links, *(x for x in graph.flow.edges if not x.make()[0].overlaps))
+    once = len({x.number if x.number is not None else id(x) for x in passed})
+    assert uploads == once if room > 20 else uploads > once
 
 
 def test_each_kernel_once_for_all_masks(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
