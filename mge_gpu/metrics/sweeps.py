@@ -1,7 +1,7 @@
 """Sweeps along all paths of a network at once: marks, sums of products of weights, numbers of paths.
 
 Values run through the node sets in the order of the network, or of all networks of a union: what is found is
-one value a network. Nothing on the way waits for a device, but for the marks of weights.
+one value a network. Nothing on the way waits for the device, but for the marks of weights.
 """
 
 from collections import Counter
@@ -79,28 +79,25 @@ class Course:
         far = np.concatenate([np.zeros_like(before), behind])
         return self.backend.host(self.backend.between(block, near, far, prepared=kept))
 
-    def ends(self, link: Link) -> list[int]:
-        """Where the nonzeros of each network begin, and their number."""
+    def ends(self, link: Link, count: int) -> list[int]:
+        """Where the nonzeros of each network begin, and their number, which is ``count``."""
+        if self.networks == 1:  # blocks may take long to make
+            return [0, count]
         block, _ = self._block(link)
         each = self.flow.sets[link.target].channels // self.networks
         inner = np.searchsorted(block.target_channel, each * np.arange(1, self.networks)).tolist()
-        return [0, *inner, len(block.tap)]
+        return [0, *inner, count]
 
     def sums(
-        self, link: Link, x: Scaled, terms: Sequence[tuple[int, int, int]], backward: bool = False
-    ) -> Scaled:
-        """`Backend.power_sums` along a link; a row of sums has the exponents of its row of x."""
-        return self._sums(*self._block(link), link, x, terms, backward)
-
-    def _sums(
         self,
-        block: Block,
-        kept: dict[Any, Any] | None,
         link: Link,
         x: Scaled,
         terms: Sequence[tuple[int, int, int]],
-        backward: bool,
+        backward: bool = False,
+        made: tuple[Block, dict[Any, Any] | None] | None = None,
     ) -> Scaled:
+        """`Backend.power_sums` along a link; a row of sums has the exponents of x in the same row."""
+        block, kept = made or self._block(link)
         there = link.source if backward else link.target
         rows, size = x.values.reshape(len(x.values), -1), self.flow.sets[there].size
         found = self.backend.power_sums(block, rows, terms, size, backward, prepared=kept)
@@ -110,7 +107,7 @@ class Course:
         """Sums of x (one row) over the targets of a link's edges, each of them once, for each source."""
         block, kept = self._block(link)
         if not block.overlaps:
-            return self._sums(block, kept, link, x, [(0, 0, 0)], backward=True)
+            return self.sums(link, x, [(0, 0, 0)], True, (block, kept))
         size = self.flow.sets[link.source].size
         room = np.concatenate([np.zeros(size, like=x.values), x.values.ravel()])
         found = self.backend.neighbour_sums(pair_adjacency(link, self.flow.sets), room)[:size]
@@ -149,7 +146,7 @@ def count_effective(course: Course, marks: Reached) -> np.ndarray:
     """(networks,) int64: weights on a path from the input to an output; one that layers share counts once."""
     count, shared = np.zeros(course.networks, np.int64), [np.zeros(0, np.int64)]
     for link, flags in effective(course, marks):
-        ends = course.ends(link)
+        ends = course.ends(link, len(flags))
         if link.entry is None:
             count += [np.count_nonzero(flags[a:b]) for a, b in pairwise(ends)]
         else:
@@ -176,7 +173,8 @@ def norms(course: Course) -> Norms:
 
     Row 0 is f(v) = sum_u |w_uv| f(u), over the routes into v, row 1 the same with w^2 for |w|. Beside it runs
     its derivative in the direction of all ones, row 2, g(v) = sum_u w_uv^2 g(u) + f(u): the sum of the
-    derivatives in all w^2, which the trace is. Along a path g / f is a sum of 1 / w^2: they share exponents.
+    derivatives in all w^2, which the trace is. Along a path g / f is a sum of 1 / w^2, less than 2^310 apart:
+    they share exponents.
     """
     flow, n = course.flow, course.networks
     readers = Counter(link.source for link in flow.links)
