@@ -77,13 +77,41 @@ class Backend(Protocol):
         ``prepared`` (at first an empty dict) share what they keep of their blocks, which must outlive it.
         """
 
-    def reach(self, block: Block, x: Any, backward: bool = False) -> Any:
+    # The next three may share another ``prepared``.
+
+    def power_sums(
+        self,
+        block: Block,
+        x: Any,
+        terms: Sequence[tuple[int, int, int]],
+        size: int,
+        backward: bool = False,
+        prepared: dict[Any, Any] | None = None,
+    ) -> Any:
+        """y[out] = sum of w^power x[row] over the edges of each target, added up over ``terms``.
+
+        Of several nonzeros that lead from one node to another each is an edge here.
+
+        Args:
+            block: a block from one partition to another.
+            x: (rows, nodes of the source partition) float64, none below zero.
+            terms: (row, power, out) each, at most five; powers 0, 1 and 2.
+            size: nodes of the target partition.
+            backward: x is given at the targets, and the sums are those of each of ``size`` sources.
+
+        Returns:
+            (rows, size) float64.
+        """
+
+    def reach(
+        self, block: Block, x: Any, backward: bool = False, prepared: dict[Any, Any] | None = None
+    ) -> Any:
         """(N,) bool: nodes that an edge of the block leads to from a node that x (N,) bool marks.
 
         ``backward``: nodes from which an edge leads to a marked one.
         """
 
-    def between(self, block: Block, before: Any, behind: Any) -> Any:
+    def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``.
 
         Both are (N,) bool.

@@ -60,6 +60,7 @@ class Flow:
         inputs, outputs: set -> (nodes,) bool, those that the network's input fills (not its padding), and
             those that the network returns.
         weights: prunable weights of the network.
+        networks: of how many networks this is the union (`mge_gpu.graph.union`), each with so many weights.
     """
 
     sets: tuple[Partition, ...]
@@ -69,6 +70,7 @@ class Flow:
     inputs: dict[int, np.ndarray]
     outputs: dict[int, np.ndarray]
     weights: int
+    networks: int = 1
 
     def order(self) -> list[int]:
         """The sets, each after those that lead to it."""

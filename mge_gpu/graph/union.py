@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from mge_gpu.backends.adjacency import Block
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import Placed, place_block
+from mge_gpu.graph.flow import Flow, Link
 from mge_gpu.graph.multipartite import MultipartiteGraph
 from mge_gpu.graph.positions import PositionMap
 from mge_gpu.tracing.program import Partition
@@ -23,7 +27,7 @@ class Union:
     launches.
 
     Attributes:
-        graph: all networks, with ``networks`` times the channels; no flow.
+        graph: all networks, with ``networks`` times the channels.
         networks: how many.
     """
 
@@ -81,17 +85,68 @@ def union(graphs: Sequence[MultipartiteGraph]) -> Union:
     if any(g.partitions != alone for g in graphs) or any(_differ(same) for same in placed):
         raise GraphError("got graphs of different networks, expected masks of one; encode one program")
     first = graphs[0]
-    return Union(
-        MultipartiteGraph(
-            whole,
-            [_joined(same, alone, whole) for same in placed],
-            first.input_partitions,
-            first.output_partitions,
-            first.info,
-            first.device,
-        ),
-        n,
+    blocks = [_joined(same, alone, whole) for same in placed]
+    flows = partial(_flow_of_graphs, tuple(graphs), blocks) if all(g.knows_flow for g in graphs) else None
+    whole_graph = MultipartiteGraph(
+        whole, blocks, first.input_partitions, first.output_partitions, first.info, first.device, flows
     )
+    return Union(whole_graph, n)
+
+
+def _flow_of_graphs(graphs: Sequence[MultipartiteGraph], blocks: Sequence[Placed]) -> Flow:
+    return union_of_flows([g.flow for g in graphs], blocks)
+
+
+def union_of_flows(flows: Sequence[Flow], blocks: Sequence[Placed]) -> Flow:
+    """The flow of a union, from those of its networks and its blocks.
+
+    The nonzeros of its links come network by network; ``entry`` says which weight of its network each is.
+
+    Raises:
+        GraphError: they are not of one network.
+    """
+    first, n = flows[0], len(flows)
+    sets = tuple(_grown(p, n) for p in first.sets)
+    if any(f.sets != first.sets or _wiring(f) != _wiring(first) for f in flows):
+        raise GraphError("got flows of different networks, expected masks of one; encode one program")
+
+    def joined(*same: Link) -> Link:
+        link = same[0]
+        make = partial(_block_of_links, same, first.sets, sets)
+        entry = None if link.entry is None else np.concatenate([x.entry for x in same if x.entry is not None])
+        if link.number is not None:
+            make = partial(_block_of_graph, blocks[link.number])
+        return replace(link, make=make, entry=entry)
+
+    return replace(
+        first,
+        sets=sets,
+        links=tuple(map(joined, *(f.links for f in flows))),
+        edges=tuple(map(joined, *(f.edges for f in flows))),
+        inputs={p: _of_each(mask, first.sets[p], n) for p, mask in first.inputs.items()},
+        outputs={p: _of_each(mask, first.sets[p], n) for p, mask in first.outputs.items()},
+        networks=n,
+    )
+
+
+def _wiring(flow: Flow) -> list[tuple[object, ...]]:
+    return [(x.source, x.target, x.weighted, x.number, x.entry is None) for x in (*flow.links, *flow.edges)]
+
+
+def _block_of_graph(placed: Placed) -> tuple[Block, PositionMap]:
+    return placed[2:]
+
+
+def _block_of_links(
+    same: Sequence[Link], alone: Sequence[Partition], whole: Sequence[Partition]
+) -> tuple[Block, PositionMap]:
+    return _joined([(x.source, x.target, *x.make()) for x in same], alone, whole)[2:]
+
+
+def _of_each(mask: np.ndarray, alone: Partition, n: int) -> np.ndarray:
+    """Values of the nodes of a partition for each of n networks."""
+    before = prod(alone.shape[: alone.channel_dim])
+    return np.repeat(mask.reshape(before, 1, alone.size // max(before, 1)), n, axis=1).ravel()
 
 
 def _grown(p: Partition, n: int) -> Partition:

@@ -102,6 +102,10 @@ class Workspace:
         """`exact_sum` over all nodes; or over some, whose values are NumPy arrays."""
         return exact_sum(values, times)
 
+    def of_each(self, values: np.ndarray) -> Any:
+        """The value of a metric, from those of all networks: the only one."""
+        return values.tolist()[0]
+
     def affordable(self, cost: np.ndarray, nodes: np.ndarray) -> bool:
         """Whether two-step walks from some nodes, ``cost`` (R,) of each, may be counted one by one."""
         return self.exact or int(cost.sum()) <= self.budget

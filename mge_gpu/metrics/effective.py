@@ -68,7 +68,8 @@ def effective_masks(
     flow = build_flow(program, groups, placed, read, entries=True)
     backend = get_backend(device)
     with backend.active():
-        for link, flags in sweeps.effective(flow, backend, sweeps.reached(flow, backend)):
+        course = sweeps.Course(flow, backend)
+        for link, flags in sweeps.effective(course, sweeps.reached(course)):
             assert link.entry is not None
             ids = link.entry[flags]
             found[torch.from_numpy(ids[ids >= 0])] = True

@@ -4,6 +4,8 @@ Padding of the input is no input, and a path ends at a node that the network ret
 always followed, whether or not the graph has edges for them.
 """
 
+import numpy as np
+
 from mge_gpu.metrics import sweeps
 from mge_gpu.metrics.base import Measured, Workspace, metric
 
@@ -11,16 +13,23 @@ MARKS = "marks from the input and from the outputs"
 SCALED = "one sweep over all weights, scaled by powers of two"
 
 
+def _course(w: Workspace) -> sweeps.Course:
+    if "course" not in w.operators:
+        w.operators["course"] = sweeps.Course(w.graph.flow, w.backend)
+    found: sweeps.Course = w.operators["course"]
+    return found
+
+
 def _reached(w: Workspace) -> sweeps.Reached:
     if "reached" not in w.operators:
-        w.operators["reached"] = sweeps.reached(w.graph.flow, w.backend)
+        w.operators["reached"] = sweeps.reached(_course(w))
     marks: sweeps.Reached = w.operators["reached"]
     return marks
 
 
 def _norms(w: Workspace) -> sweeps.Norms:
     if "norms" not in w.operators:
-        w.operators["norms"] = sweeps.norms(w.graph.flow, w.backend)
+        w.operators["norms"] = sweeps.norms(_course(w))
     found: sweeps.Norms = w.operators["norms"]
     return found
 
@@ -33,8 +42,8 @@ def effective_density(w: Workspace) -> Measured:
     through the lens of effective sparsity", JMLR 2023.
     """
     flow = w.graph.flow
-    count = sweeps.count_effective(flow, w.backend, _reached(w))
-    return Measured(count / flow.weights if flow.weights else 0.0, MARKS)
+    count = sweeps.count_effective(_course(w), _reached(w))
+    return Measured(w.of_each(count / max(flow.weights, 1)), MARKS)
 
 
 @metric("effective_nodes")
@@ -42,7 +51,8 @@ def effective_nodes(w: Workspace) -> Measured:
     """Number of nodes on a path from the input to an output."""
     before, behind = _reached(w)
     count = w.graph.flow.partitions
-    return Measured(sum(int((a & b).sum()) for a, b in zip(before[:count], behind, strict=False)), MARKS)
+    there = [a & b for a, b in zip(before[:count], behind, strict=False)]
+    return Measured(w.total(np.concatenate(there)), MARKS)
 
 
 @metric("log_effective_paths")
@@ -52,9 +62,8 @@ def log_effective_paths(w: Workspace) -> Measured:
     Paths in the graph with identity skips (``encode(..., identity_skips=True)``), where all routes from one
     node to another are one edge. For a dense multilayer perceptron the sum of the logarithms of its widths.
     """
-    return Measured(
-        sweeps.log_paths(w.graph.flow, w.backend), "one sweep over all edges, scaled by powers of two"
-    )
+    found = sweeps.log_paths(_course(w))
+    return Measured(w.of_each(found), "one sweep over all edges, scaled by powers of two")
 
 
 @metric("l1_path_norm")
@@ -63,7 +72,7 @@ def l1_path_norm(w: Workspace) -> Measured:
 
     The sum is SynFlow's R (Tanaka et al., NeurIPS 2020). Every route through the weights is a path here.
     """
-    return Measured(_norms(w).l1, SCALED)
+    return Measured(w.of_each(_norms(w).l1), SCALED)
 
 
 @metric("l2_path_norm")
@@ -72,7 +81,7 @@ def l2_path_norm(w: Workspace) -> Measured:
 
     Neyshabur, Salakhutdinov and Srebro, "Path-SGD", NeurIPS 2015.
     """
-    return Measured(_norms(w).l2, SCALED)
+    return Measured(w.of_each(_norms(w).l2), SCALED)
 
 
 @metric("path_kernel_trace")
@@ -82,4 +91,4 @@ def path_kernel_trace(w: Workspace) -> Measured:
     The trace of the path kernel (Gebhart, Saxena and Schrater, 2021; PHEW: Patil and Dovrolis, ICML 2021),
     over the weights that are not zero.
     """
-    return Measured(_norms(w).trace, SCALED)
+    return Measured(w.of_each(_norms(w).trace), SCALED)

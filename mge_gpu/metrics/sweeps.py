@@ -1,60 +1,117 @@
 """Sweeps along all paths of a network at once: marks, sums of products of weights, numbers of paths.
 
-Values run through the node sets in the order of the network. Each set keeps its own power of two beside its
-values, so that neither 2^1000 paths nor products of a hundred small weights leave the range of float64.
+Values run through the node sets in the order of the network, or of all networks of a union: what is found is
+one value a network. Nothing on the way waits for the device, but for the marks of weights.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mge_gpu.backends import Backend, Block
 from mge_gpu.graph.flow import Flow, Link, pair_adjacency
+from mge_gpu.metrics.scaling import Scaled, added, log_totals
 
-BAND = 40
-"""Binary orders of magnitude of weights that are worked on together: their squares fit float32."""
-
-
-class Scaled(NamedTuple):
-    """values * 2^exponent; the values are at most 1."""
-
-    values: Any  # (nodes,) float64
-    exponent: int
+HELD = 1 << 26
+"""Nonzero weights (16 bytes each, and as many on the device) that are kept from one sweep to the next."""
 
 
-def scaled(values: Any, exponent: int = 0) -> Scaled:
-    """Move the largest value's power of two to the exponent."""
-    shift = math.frexp(float(values.max()))[1] if len(values) else 0
-    return Scaled(values * math.ldexp(1.0, -shift), exponent + shift)
+class Course:
+    """A flow on a backend: how values lie there, and the blocks that they pass, ready for several sweeps."""
 
+    def __init__(self, flow: Flow, backend: Backend) -> None:
+        self.flow, self.backend, self.networks = flow, backend, flow.networks
+        self.like = backend.prototype()
+        self.into: dict[int, list[Link]] = {}
+        self.out_of: dict[int, list[Link]] = {}
+        for link in flow.links:
+            self.into.setdefault(link.target, []).append(link)
+            self.out_of.setdefault(link.source, []).append(link)
+        self._kept: dict[tuple[str, int], Block] = {}
+        self._room = 0 if backend.shares_cores else HELD  # the CPU takes blocks as they are
+        self._prepared: dict[Any, Any] = {}
 
-def summed(parts: Sequence[Scaled]) -> Scaled | None:
-    """The sum, or None where all values are zero."""
-    parts = [p for p in parts if len(p.values) and float(p.values.max()) > 0]
-    if not parts:
-        return None
-    top = max(p.exponent for p in parts)
-    total = sum(p.values * math.ldexp(1.0, max(p.exponent - top, -1100)) for p in parts)
-    return scaled(total, top)
+    def _block(self, link: Link) -> tuple[Block, dict[Any, Any] | None]:
+        """The block on a vector of its own, and what the backend keeps of it."""
+        key = ("made", id(link)) if link.number is None else ("graph", link.number)
+        if key in self._kept:
+            return self._kept[key], self._prepared
+        block = link.local(self.flow.sets)[0]
+        if len(block.tap) > self._room:
+            return block, None
+        self._room -= len(block.tap)
+        self._kept[key] = block
+        return block, self._prepared
 
+    def marks(self, given: Mapping[int, np.ndarray]) -> list[Any]:
+        """(nodes,) bool of each set on the device: those of ``given``, none elsewhere."""
+        none = (np.zeros(s.size, np.bool_) for s in self.flow.sets)
+        return [np.asarray(given.get(p, empty), like=self.like) for p, empty in enumerate(none)]
 
-def log_sum(parts: Sequence[Scaled]) -> float:
-    """Natural logarithm of the sum of all values of all parts; -inf for 0.
+    def mask(self, given: np.ndarray, p: int) -> Any:
+        """Marks of nodes of set p as values, (1, before, networks, behind) float64."""
+        return np.asarray(given.astype(np.float64), like=self.like).reshape(1, *self.shape(p))
 
-    >>> log_sum([Scaled(np.array([0.5, 0.25]), 3)]) == math.log(6)
-    True
-    """
-    whole = summed([Scaled(p.values.sum(keepdims=True), p.exponent) for p in parts])
-    return -math.inf if whole is None else math.log(float(whole.values[0])) + whole.exponent * math.log(2)
+    def shape(self, p: int) -> tuple[int, int, int]:
+        """(before, networks, behind): the nodes of a set, those of one network side by side."""
+        s = self.flow.sets[p]
+        before = prod(s.shape[: s.channel_dim]) if self.networks > 1 else 1
+        return before, self.networks, s.size // max(before * self.networks, 1)
 
+    def reach(self, link: Link, near: Any, far: Any, backward: bool = False) -> Any:
+        """The marks ``far`` of the nodes at the end of a link, and those that ``near`` leads to."""
+        if self.backend.shares_cores and (far.all() or not near.any()):  # to ask a GPU takes as long
+            return far
+        block, kept = self._block(link)
+        none = np.zeros_like(far)
+        marks = np.concatenate([none, near] if backward else [near, none])
+        found = self.backend.reach(block, marks, backward, prepared=kept)
+        return far | (found[: len(far)] if backward else found[len(near) :])
 
-def _marks(flow: Flow, given: Mapping[int, np.ndarray], like: Any) -> list[Any]:
-    """(nodes,) bool of each set on the device: those of ``given``, none elsewhere."""
-    none = (np.zeros(s.size, np.bool_) for s in flow.sets)
-    return [np.asarray(given.get(p, empty), like=like) for p, empty in enumerate(none)]
+    def between(self, link: Link, before: Any, behind: Any) -> np.ndarray:
+        """(nonzeros,) bool: those that lead from a node of ``before`` to one of ``behind``."""
+        block, kept = self._block(link)
+        near = np.concatenate([before, np.zeros_like(behind)])
+        far = np.concatenate([np.zeros_like(before), behind])
+        return self.backend.host(self.backend.between(block, near, far, prepared=kept))
+
+    def ends(self, link: Link, count: int) -> list[int]:
+        """Where the nonzeros of each network begin, and their number, which is ``count``."""
+        if self.networks == 1:  # blocks may take long to make
+            return [0, count]
+        block, _ = self._block(link)
+        each = self.flow.sets[link.target].channels // self.networks
+        inner = np.searchsorted(block.target_channel, each * np.arange(1, self.networks)).tolist()
+        return [0, *inner, count]
+
+    def sums(
+        self,
+        link: Link,
+        x: Scaled,
+        terms: Sequence[tuple[int, int, int]],
+        backward: bool = False,
+        made: tuple[Block, dict[Any, Any] | None] | None = None,
+    ) -> Scaled:
+        """`Backend.power_sums` along a link; a row of sums has the exponents of x in the same row."""
+        block, kept = made or self._block(link)
+        there = link.source if backward else link.target
+        rows, size = x.values.reshape(len(x.values), -1), self.flow.sets[there].size
+        found = self.backend.power_sums(block, rows, terms, size, backward, prepared=kept)
+        return Scaled(found.reshape(-1, *self.shape(there)), x.exponent)
+
+    def edge_sums(self, link: Link, x: Scaled) -> Scaled:
+        """Sums of x (one row) over the targets of a link's edges, each of them once, for each source."""
+        block, kept = self._block(link)
+        if not block.overlaps:
+            return self.sums(link, x, [(0, 0, 0)], True, (block, kept))
+        size = self.flow.sets[link.source].size
+        room = np.concatenate([np.zeros(size, like=x.values), x.values.ravel()])
+        found = self.backend.neighbour_sums(pair_adjacency(link, self.flow.sets), room)[:size]
+        return Scaled(found.reshape(1, *self.shape(link.source)), x.exponent)
 
 
 class Reached(NamedTuple):
@@ -64,160 +121,92 @@ class Reached(NamedTuple):
     behind: list[Any]
 
 
-def reached(flow: Flow, backend: Backend) -> Reached:
+def reached(course: Course) -> Reached:
     """Marks passed forward from the input and backward from the outputs."""
-    like = backend.prototype()
-    before, behind = _marks(flow, flow.inputs, like), _marks(flow, flow.outputs, like)
+    flow = course.flow
+    before, behind = course.marks(flow.inputs), course.marks(flow.outputs)
     order = flow.order()
-    into: dict[int, list[Link]] = {}
-    out_of: dict[int, list[Link]] = {}
-    for link in flow.links:
-        into.setdefault(link.target, []).append(link)
-        out_of.setdefault(link.source, []).append(link)
     for p in order:
-        for link in into.get(p, ()):
-            near, far = before[link.source], before[p]
-            if near.any() and not far.all():
-                marks = np.concatenate([near, np.zeros_like(far)])
-                before[p] = far | backend.reach(link.local(flow.sets)[0], marks)[len(near) :]
+        for link in course.into.get(p, ()):
+            before[p] = course.reach(link, before[link.source], before[p])
     for p in reversed(order):
-        for link in out_of.get(p, ()):
-            near, far = behind[link.target], behind[p]
-            if near.any() and not far.all():
-                marks = np.concatenate([np.zeros_like(far), near])
-                behind[p] = far | backend.reach(link.local(flow.sets)[0], marks, True)[: len(far)]
+        for link in course.out_of.get(p, ()):
+            behind[p] = course.reach(link, behind[link.target], behind[p], backward=True)
     return Reached(before, behind)
 
 
-def effective(flow: Flow, backend: Backend, marks: Reached) -> Iterator[tuple[Link, np.ndarray]]:
+def effective(course: Course, marks: Reached) -> Iterator[tuple[Link, np.ndarray]]:
     """(link, (nonzeros,) bool) of each link of weights: those on a path from the input to an output."""
-    for link in flow.links:
+    for link in course.flow.links:
         if link.weighted:
-            before, behind = marks.before[link.source], marks.behind[link.target]
-            block = link.local(flow.sets)[0]
-            near = np.concatenate([before, np.zeros_like(behind)])
-            far = np.concatenate([np.zeros_like(before), behind])
-            yield link, backend.host(backend.between(block, near, far))
+            yield link, course.between(link, marks.before[link.source], marks.behind[link.target])
 
 
-def count_effective(flow: Flow, backend: Backend, marks: Reached) -> int:
-    """Number of weights on a path from the input to an output; one that several layers use counts once."""
-    count, shared = 0, [np.zeros(0, np.int64)]
-    for link, flags in effective(flow, backend, marks):
+def count_effective(course: Course, marks: Reached) -> np.ndarray:
+    """(networks,) int64: weights on a path from the input to an output; one that layers share counts once."""
+    count, shared = np.zeros(course.networks, np.int64), [np.zeros(0, np.int64)]
+    for link, flags in effective(course, marks):
+        ends = course.ends(link, len(flags))
         if link.entry is None:
-            count += int(flags.sum())
+            count += [np.count_nonzero(flags[a:b]) for a, b in pairwise(ends)]
         else:
-            shared.append(link.entry[flags])
-    return count + len(np.unique(np.concatenate(shared)))
-
-
-def _bands(block: Block) -> Iterator[tuple[Block, int]]:
-    """The block in pieces with weights in (2^-BAND, 1], and the exponent of each."""
-    exponent = np.frexp(block.weight)[1]
-    while len(exponent):
-        top = int(exponent.max())
-        inside = exponent > top - BAND
-        columns = ("target_channel", "source_channel", "tap", "weight")
-        piece = block if inside.all() else block._replace(**{c: getattr(block, c)[inside] for c in columns})  # type: ignore[arg-type]
-        yield piece._replace(weight=np.ldexp(piece.weight, -top)), top
-        if inside.all():
-            return
-        block = block._replace(**{c: getattr(block, c)[~inside] for c in columns})  # type: ignore[arg-type]
-        exponent = exponent[~inside]
-
-
-def _forward(
-    backend: Backend, block: Block, given: Sequence[Scaled], targets: int, shift: int
-) -> list[Scaled]:
-    """A^T x of each of some vectors on the sources of a block, times 2^shift."""
-    apply = backend.operator([block], [])
-    out = []
-    for x in given:
-        room = np.concatenate([x.values, np.zeros(targets, like=x.values)])
-        out.append(scaled(apply(room)[len(x.values) :], x.exponent + shift))
-    return out
+            network = np.repeat(np.arange(course.networks), np.diff(ends))
+            shared.append((network << 40 | link.entry + 1)[flags])
+    return count + np.bincount(np.unique(np.concatenate(shared)) >> 40, minlength=course.networks)
 
 
 class Norms(NamedTuple):
     """Natural logarithms of sums over all paths p from the input to an output; -inf where there is none."""
 
-    l1: float  # of sum_p prod |w|
-    l2: float  # of (sum_p prod w^2)^(1/2)
-    trace: float  # of sum_p sum_{i in p} (prod w / w_i)^2
+    l1: np.ndarray  # (networks,) of sum_p prod |w|
+    l2: np.ndarray  # of (sum_p prod w^2)^(1/2)
+    trace: np.ndarray  # of sum_p sum_{i in p} (prod w / w_i)^2
 
 
-def norms(flow: Flow, backend: Backend) -> Norms:
+ROUTES = (0, 1, 0), (1, 1, 1), (2, 1, 2)
+WEIGHTS = (0, 1, 0), (1, 2, 1), (2, 2, 2), (1, 0, 2)
+"""What adds to the rows of `norms` along a link of routes, or of weights: (row, power of the weight, row)."""
+
+
+def norms(course: Course) -> Norms:
     """Path norms and the path-kernel trace in one sweep.
 
-    Beside f(v) = sum_u w_uv^2 f(u), over the routes into v, runs its derivative in the direction of all ones,
-    g(v) = sum_u w_uv^2 g(u) + f(u): the sum of the derivatives in all w^2, which the trace is.
+    Row 0 is f(v) = sum_u |w_uv| f(u), over the routes into v, row 1 the same with w^2 for |w|. Beside it runs
+    its derivative in the direction of all ones, row 2, g(v) = sum_u w_uv^2 g(u) + f(u): the sum of the
+    derivatives in all w^2, which the trace is. Along a path g / f is a sum of 1 / w^2, less than 2^310 apart:
+    they share exponents.
     """
-    like = backend.prototype()
-    into: dict[int, list[Link]] = {}
-    for link in flow.links:
-        into.setdefault(link.target, []).append(link)
+    flow, n = course.flow, course.networks
     readers = Counter(link.source for link in flow.links)
-    values: dict[int, tuple[Scaled | None, Scaled | None, Scaled | None]] = {}
-    ends: tuple[list[Scaled], list[Scaled], list[Scaled]] = ([], [], [])
+    values: dict[int, Scaled | None] = {}
+    ends: list[Scaled] = []
     for p in flow.order():
-        one: list[Scaled] = []
+        parts = []
         if p in flow.inputs:
-            one.append(scaled(np.asarray(flow.inputs[p].astype(np.float64), like=like)))
-        two, three = list(one), []
-        for link in into.get(p, ()):
-            x, y, z = values[link.source]
-            if x is not None or y is not None:
-                a, b, c = _step(backend, link, flow, x, y, z)
-                one += a
-                two += b
-                three += c
+            ones = course.mask(flow.inputs[p], p)
+            rows = np.concatenate([ones, ones, np.zeros_like(ones)])
+            parts.append(Scaled(rows, np.zeros((3, n), np.int64, like=course.like)))
+        for link in course.into.get(p, ()):
+            if (x := values[link.source]) is not None:
+                parts.append(course.sums(link, x, WEIGHTS if link.weighted else ROUTES))
             readers[link.source] -= 1
             if not readers[link.source]:
                 del values[link.source]
-        here = summed(one), summed(two), summed(three)
-        if p in flow.outputs:
-            mask = np.asarray(flow.outputs[p].astype(np.float64), like=like)
-            for end, found in zip(ends, here, strict=True):
-                if found is not None:
-                    end.append(Scaled(found.values * mask, found.exponent))
+        here = added(parts) if parts else None
+        if p in flow.outputs and here is not None:
+            ends.append(Scaled(here.values * course.mask(flow.outputs[p], p), here.exponent))
         if readers[p]:
             values[p] = here
-    l1, squares, trace = map(log_sum, ends)
+    l1, squares, trace = log_totals(ends, 3, n, course.backend)
     return Norms(l1, squares / 2, trace)
 
 
-def _step(
-    backend: Backend, link: Link, flow: Flow, x: Scaled | None, y: Scaled | None, z: Scaled | None
-) -> tuple[list[Scaled], list[Scaled], list[Scaled]]:
-    """What one link adds to f for |w|, to f for w^2 and to g at its target."""
-    block, targets = link.local(flow.sets)[0], flow.sets[link.target].size
-
-    def along(weights: Block, shift: int, *given: Scaled | None) -> list[list[Scaled]]:
-        there = [v for v in given if v is not None]
-        found = iter(_forward(backend, weights, there, targets, shift) if there else ())
-        return [[next(found)] if v is not None else [] for v in given]
-
-    if not link.weighted:
-        a, b, c = along(block, 0, x, y, z)
-        return a, b, c
-    one: list[Scaled] = []
-    two: list[Scaled] = []
-    three: list[Scaled] = []
-    for piece, top in _bands(block):
-        one += along(piece, top, x)[0]
-        b, c = along(piece._replace(weight=np.square(piece.weight)), 2 * top, y, z)
-        two += b
-        three += c
-    three += along(block._replace(weight=np.ones_like(block.weight)), 0, y)[0]
-    return one, two, three
-
-
-def log_paths(flow: Flow, backend: Backend) -> float:
-    """Natural logarithm of the number of paths in the graph with identity skips, -inf for none.
+def log_paths(course: Course) -> np.ndarray:
+    """(networks,) logarithms of the number of paths in the graph with identity skips, -inf for none.
 
     Backward: c(u) = [u is an output] + sum of c(v) over the edges u -> v, each of them once.
     """
-    like = backend.prototype()
+    flow, n = course.flow, course.networks
     readers = Counter(link.target for link in flow.edges)
     out_of: dict[int, list[Link]] = {}
     for link in flow.edges:
@@ -227,31 +216,21 @@ def log_paths(flow: Flow, backend: Backend) -> float:
     for p in reversed(flow.order()):
         if p >= flow.partitions:
             continue
-        parts: list[Scaled] = []
+        parts = []
         if p in flow.outputs:
-            parts.append(scaled(np.asarray(flow.outputs[p].astype(np.float64), like=like)))
+            parts.append(
+                Scaled(course.mask(flow.outputs[p], p), np.zeros((1, n), np.int64, like=course.like))
+            )
         for link in out_of.get(p, ()):
             if (x := values[link.target]) is not None:
-                parts.append(_behind(backend, link, flow, x))
+                parts.append(course.edge_sums(link, x))
             readers[link.target] -= 1
             if not readers[link.target]:
                 del values[link.target]
-        here = summed(parts)
+        here = added(parts) if parts else None
         if p in flow.inputs and here is not None:
-            mask = np.asarray(flow.inputs[p].astype(np.float64), like=like)
-            ends.append(Scaled(here.values * mask, here.exponent))
+            ends.append(Scaled(here.values * course.mask(flow.inputs[p], p), here.exponent))
         if readers[p]:
             values[p] = here
-    return log_sum(ends)
-
-
-def _behind(backend: Backend, link: Link, flow: Flow, x: Scaled) -> Scaled:
-    """Sums of x over the targets of a link's edges, for each source."""
-    size = flow.sets[link.source].size
-    block = link.local(flow.sets)[0]
-    room = np.concatenate([np.zeros(size, like=x.values), x.values])
-    if block.overlaps:
-        found = backend.neighbour_sums(pair_adjacency(link, flow.sets), room)
-    else:
-        found = backend.operator([], [block._replace(weight=np.ones_like(block.weight))])(room)
-    return scaled(found[:size], x.exponent)
+    found: np.ndarray = log_totals(ends, 1, n, course.backend)[0]
+    return found

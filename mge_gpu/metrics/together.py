@@ -16,8 +16,9 @@ from mge_gpu.metrics.measuring import Tally
 
 TOGETHER = (
     "sink_nodes", "source_nodes", "disconnected_nodes", "removable_out", "removable_in", "components",
-    "component_size", "cut_edges", "cut_nodes", "k_core", "spectral_radius",
-    "spectral_gap", "two_hop", "motifs",
+    "component_size", "cut_edges", "cut_nodes", "k_core", "spectral_gap", "spectral_radius", "two_hop",
+    "motifs", "effective_density", "effective_nodes", "log_effective_paths", "l1_path_norm", "l2_path_norm",
+    "path_kernel_trace",
 )  # fmt: skip
 """Metrics of which a `Together` gives those of all its networks."""
 
@@ -55,6 +56,10 @@ class Together(Workspace):
             _objects(np.bincount(where, piece, self.networks).astype(np.int64)) << bits
             for bits, piece in pieces(values, times)
         )
+
+    def of_each(self, values: np.ndarray) -> Any:
+        """All of them."""
+        return values
 
     def affordable(self, cost: np.ndarray, nodes: np.ndarray) -> bool:
         """Whether that holds for each network; else raises OneByOne."""

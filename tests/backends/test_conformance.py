@@ -221,6 +221,36 @@ def test_reach_and_between(backend: Any) -> None:
     on_networks(check)
 
 
+def test_power_sums(backend: Any) -> None:
+    """Each term against the sum over all pairs of all nonzeros, both ways; twice with what is kept."""
+    generator = np.random.default_rng(0)
+    terms = [(0, 1, 0), (1, 2, 1), (2, 2, 2), (1, 0, 2), (3, 1, 1)]
+
+    def check(graph: MultipartiteGraph) -> None:
+        for s, t, block in graph.blocks:
+            near, far = graph.partitions[s], graph.partitions[t]
+            edges = [_pairs(block, k) for k in range(len(block.tap))]
+            source, target = np.concatenate([np.zeros((2, 0), np.int64), *edges], 1)
+            weight = np.repeat(block.weight.astype(np.float64), [e.shape[1] for e in edges])
+            ends = source - near.offset, target - far.offset
+            prepared: dict[Any, Any] = {}
+            for backward in (False, True, False):
+                here, there = ends[::-1] if backward else ends
+                x = generator.random((4, (far if backward else near).size))
+                x[generator.integers(0, 4)] = 0
+                size = (near if backward else far).size
+                expected = np.zeros((3, size))
+                for row, power, out in terms:
+                    np.add.at(expected[out], there, weight**power * x[row, here])
+                found = backend.power_sums(block, x, terms, size, backward, prepared=prepared)
+                np.testing.assert_allclose(found, expected, rtol=1e-12)
+            only = backend.power_sums(block, x[1:2], [(0, 2, 0)], far.size)
+            expected = np.bincount(ends[1], weight**2 * x[1, ends[0]], far.size)
+            np.testing.assert_allclose(only, expected[None], rtol=1e-12)
+
+    on_networks(check)
+
+
 def _pairs(b: Block, k: int) -> np.ndarray:
     """(2, pairs): sources and targets of one nonzero, run by run."""
     found = [np.zeros((2, 0), np.int64)]
@@ -463,6 +493,7 @@ def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
             backend.operator(of_tokens, of_tokens, single)(np.ones(tokens.num_nodes))
     marks = np.ones(n, np.bool_)
     backend.reach(blocks[0], marks), backend.between(blocks[0], marks, marks)
+    backend.power_sums(blocks[0], np.ones((1, n)), [(0, 1, 0)], n)
     _, parent = backend.components(g)
     backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks), backend.coo(blocks, np.int32)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)

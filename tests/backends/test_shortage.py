@@ -1,6 +1,7 @@
 """When the GPU's memory is short: the same results, a warning, nothing kept; the kernels run on the host."""
 
 import gc
+import warnings
 import weakref
 from typing import Any
 
@@ -130,6 +131,25 @@ def test_weights_that_do_not_fit(graph: Any) -> None:
     found = backend.host(product(backend.xp.asarray(x)))
     np.testing.assert_allclose(found, CpuBackend().operator(blocks, blocks)(x), rtol=1e-12)
     assert not prepared
+
+
+@pytest.mark.parametrize("failures", [1, -1])
+def test_what_is_kept_of_blocks_is_given_back(graph: Any, failures: int) -> None:
+    backend = CudaBackend(ShortRuntime({"power_sums": failures}))
+    (s, t, block), *others = graph.blocks
+    x = np.random.default_rng(0).random((1, graph.partitions[s].size))
+    marks, size = backend.xp.asarray(np.ones(graph.num_nodes, np.bool_)), graph.partitions[t].size
+    prepared: dict[Any, Any] = {}
+    for _, _, other in others:
+        backend.reach(other, marks, prepared=prepared)
+    assert len(prepared) == len(others) > 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = backend.power_sums(block, backend.xp.asarray(x), [(0, 2, 0)], size, prepared=prepared)
+    assert set(prepared) == ({id(block)} if failures == 1 else set())
+    assert any("short for power_sums" in str(w.message) for w in caught) == (failures == -1)
+    expected = CpuBackend().power_sums(block, x, [(0, 2, 0)], size)
+    np.testing.assert_allclose(backend.host(found), expected, rtol=1e-12)
 
 
 def test_edges_come_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Many masks on a device as one graph: the reports of one by one; the kernels run on the host."""
 
+import math
 import warnings
 from functools import partial
 from typing import Any
@@ -12,10 +13,11 @@ from torch import nn
 
 import mge_gpu
 from mge_gpu.backends.cuda import CudaBackend
+from mge_gpu.backends.cuda.resident import resident_block
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
 from mge_gpu.errors import MetricError
 from mge_gpu.linalg.lanczos import ConvergenceWarning
-from mge_gpu.metrics import batch, expansion, sampling, spectra
+from mge_gpu.metrics import PATH_KEYS, batch, expansion, sampling, spectra, sweeps
 from mge_gpu.metrics.together import TOGETHER
 from tests.backends.test_shortage import ShortRuntime
 from tests.graphs import DenseNet, random_masks
@@ -27,7 +29,8 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the C
 
 SHAPE = (2, 4, 5)
 SPECTRA = ["spectral_gap", "spectral_radius"]
-COUNTS = [key for key in TOGETHER if key not in SPECTRA]
+LOGARITHMS = PATH_KEYS[2:]
+COUNTS = [key for key in TOGETHER if key not in (*SPECTRA, *LOGARITHMS)]
 Masks = list[dict[str, torch.Tensor]]
 Reports = list[mge_gpu.Report]
 
@@ -74,6 +77,8 @@ def equal(together: Reports, alone: Reports) -> None:
         assert list(a) == list(b) and a.info == b.info and a.standard_errors == b.standard_errors
         for key in a:
             expected = b[key] if key in COUNTS else pytest.approx(b[key], rel=1e-5, abs=1e-6)
+            if key in LOGARITHMS:
+                expected = pytest.approx(b[key], rel=1e-12, abs=1e-12)
             assert a[key] == expected and type(a[key]) is type(b[key]), key
 
 
@@ -93,6 +98,103 @@ def test_all_metrics_of_a_network_with_cliques(model: nn.Module) -> None:
     equal(found, one_by_one(masks, model, keys="all"))
     equal(found, one_by_one(masks, model, where="cuda", keys="all"))
     assert {key for key in found[0] if "in one graph" in found[0].how()[key]} == set(TOGETHER)
+
+
+class Chain(nn.Module):
+    """Layers that share a weight, skips, a weight that reads padding alone, and a pool that overlaps."""
+
+    def __init__(self, depth: int = 12) -> None:
+        super().__init__()
+        self.first, self.shared = nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.Conv2d(2, 2, 1, bias=False)
+        self.layers = nn.ModuleList(nn.Conv2d(2, 2, 1, bias=False) for _ in range(depth))
+        self.last = nn.Linear(2, 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        x = torch.max_pool2d(x + self.shared(x), 3, 1, 1)
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.last(self.shared(x).mean((2, 3)))
+
+
+def chain() -> tuple[nn.Module, Masks]:
+    """Networks whose path sums are thousands of binary orders apart, and two without a path."""
+    torch.manual_seed(3)
+    model = Chain()
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, w in weights.items():  # row 0 of ones, row 1 tiny: masks take one of them, or both
+            w.uniform_(0.5, 1.0)
+            if name.startswith("layers"):
+                w[1] *= 2.0**-110
+    large, tiny = ({n: torch.ones_like(w) for n, w in weights.items()} for _ in range(2))
+    for name in weights:
+        if name.startswith("layers"):
+            large[name][1], tiny[name][0] = 0, 0
+    cut = {n: m.clone() for n, m in large.items()}
+    cut["layers.5.weight"][:] = 0
+    dead = {n: torch.zeros_like(w) for n, w in weights.items()}
+    return model, [large, tiny, {n: torch.ones_like(w) for n, w in weights.items()}, cut, dead]
+
+
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_path_sums_of_very_different_size(where: str) -> None:
+    model, masks = chain()
+    found = measured(masks, model, (1, 3, 3), PATH_KEYS)
+    equal(found, one_by_one(masks, model, (1, 3, 3), where, PATH_KEYS))
+    assert [r["l1_path_norm"] == -math.inf for r in found] == [False, False, False, True, True]
+    assert found[0]["l1_path_norm"] - found[1]["l1_path_norm"] > 1000 * math.log(2)
+    assert found[0]["path_kernel_trace"] - found[1]["path_kernel_trace"] > 2000 * math.log(2)
+    assert found[3]["effective_density"] == 0 < found[1]["effective_density"]
+
+
+class Tokens(nn.Module):
+    """Attention among tokens, where channels run fastest, a gate and a layer on what is flattened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out, self.gate = nn.Linear(4, 12), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).reshape(1, 3, 3, 2, 2).permute(2, 0, 3, 1, 4)
+        y = (torch.softmax(q @ k.transpose(-2, -1), -1) @ v).transpose(1, 2).reshape(1, 3, 4)
+        x = x + self.out(y)
+        return self.head((x * torch.sigmoid(self.gate(x.mean(1, keepdim=True)))).flatten(1))
+
+
+def test_paths_through_attention() -> None:
+    torch.manual_seed(4)
+    model = Tokens()
+    masks = masks_of(model)
+    found = measured(masks, model, (3, 4), PATH_KEYS)
+    assert all("4 masks in one graph" in r.how()[key] for r in found for key in PATH_KEYS)
+    equal(found, one_by_one(masks, model, (3, 4), keys=PATH_KEYS))
+    assert found[0]["effective_density"] == 1 > found[2]["effective_density"]
+
+
+@pytest.mark.parametrize("room", [sweeps.HELD, 20, 0])
+def test_blocks_go_to_the_device_once_for_all_sweeps(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that there is room for; the same is found in any case."""
+    uploads = 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal uploads
+        uploads += 1
+        return resident_block(*args)
+
+    monkeypatch.setattr("mge_gpu.backends.cuda.backend.resident_block", counted)
+    monkeypatch.setattr(sweeps, "HELD", room)
+    model, masks = chain()
+    graph = mge_gpu.encode(model, (1, 3, 3), masks[2], device="cuda")
+    equal(
+        [mge_gpu.topometrics(graph, metrics=PATH_KEYS)],
+        one_by_one(masks[2:3], model, (1, 3, 3), keys=PATH_KEYS),
+    )
+    assert any(x.number is None for x in graph.flow.links)
+    passed = (*graph.flow.links, *(x for x in graph.flow.edges if not x.make()[0].overlaps))
+    once = len({x.number if x.number is not None else id(x) for x in passed})
+    assert uploads == once if room > 20 else uploads > once
 
 
 def test_each_kernel_once_for_all_masks(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +242,9 @@ def test_as_many_as_fit_go_together(
 
 
 @pytest.mark.parametrize("failures", [1, -1])
-@pytest.mark.parametrize("kernel", ["degrees", "peel_nodes", "product_f64", "wedge_counts"])
+@pytest.mark.parametrize(
+    "kernel", ["degrees", "peel_nodes", "gather_f64", "wedge_counts", "reach", "power_sums"]
+)
 def test_fewer_where_memory_is_short(
     kernel: str, failures: int, model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

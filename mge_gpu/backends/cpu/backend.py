@@ -9,7 +9,19 @@ import torch
 
 from mge_gpu._memory import available_memory
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
-from mge_gpu.backends.cpu import cliques, coo, cuts, local, neighbours, peel, product, reach, traverse, wedges
+from mge_gpu.backends.cpu import (
+    cliques,
+    coo,
+    cuts,
+    local,
+    neighbours,
+    peel,
+    powers,
+    product,
+    reach,
+    traverse,
+    wedges,
+)
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
 
@@ -77,11 +89,31 @@ class CpuBackend:
         dtype = np.float32 if single else np.float64
         return product.operator(forward, backward, dtype, prepared=prepared)
 
-    def reach(self, block: Block, x: np.ndarray, backward: bool = False) -> np.ndarray:
+    def power_sums(
+        self,
+        block: Block,
+        x: np.ndarray,
+        terms: Sequence[tuple[int, int, int]],
+        size: int,
+        backward: bool = False,
+        prepared: dict[Any, Any] | None = None,
+    ) -> np.ndarray:
+        """(rows, size) sums of powers of weights times values over edges; nothing is kept of a block."""
+        return powers.power_sums(block, x, terms, size, backward)
+
+    def reach(
+        self, block: Block, x: np.ndarray, backward: bool = False, prepared: dict[Any, Any] | None = None
+    ) -> np.ndarray:
         """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
         return reach.reach(block, x, backward)
 
-    def between(self, block: Block, before: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    def between(
+        self,
+        block: Block,
+        before: np.ndarray,
+        behind: np.ndarray,
+        prepared: dict[Any, Any] | None = None,
+    ) -> np.ndarray:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
         return reach.between(block, before, behind)
 

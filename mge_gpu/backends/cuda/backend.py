@@ -47,10 +47,12 @@ def _on_device(
         with self.runtime.active():
             if not self._host_helps:
                 return method(self, *args, **kwargs)
-            for _ in range(2):  # again without the adjacency of another graph, and with all that is free
+            for _ in range(2):  # again without what is kept of other work, and with all that is free
                 found = attempt(self.runtime, lambda: method(self, *args, **kwargs))
                 if found is not Outcome.SHORT:
                     return found
+                if isinstance(kept := kwargs.get("prepared"), dict):
+                    kept.clear()
                 self._forget()
             return on_host(self, method.__name__, args, kwargs)  # type: ignore[no-any-return]
 
@@ -177,17 +179,45 @@ class CudaBackend:
         found = attempt(self.runtime, work)
         return there() if found is Outcome.SHORT else found
 
+    def _block(self, block: Block, prepared: dict[Any, Any] | None) -> Resident:
+        ready: dict[Any, Any] = {} if prepared is None else prepared
+        if id(block) not in ready:
+            ready[id(block)] = resident_block(self.runtime, block)
+        return ready[id(block)]  # type: ignore[no-any-return]
+
     @_on_device
-    def reach(self, block: Block, x: Any, backward: bool = False) -> Any:
+    def power_sums(
+        self,
+        block: Block,
+        x: Any,
+        terms: Sequence[tuple[int, int, int]],
+        size: int,
+        backward: bool = False,
+        prepared: dict[Any, Any] | None = None,
+    ) -> Any:
+        """(rows, size) sums of powers of weights times values over edges, in one launch."""
+        x, there = self.xp.ascontiguousarray(x, np.float64), self._block(block, prepared)
+        y = self.xp.zeros((1 + max(out for _, _, out in terms), size), np.float64)
+        packed = sum((row | power << 4 | out << 8) << 12 * k for k, (row, power, out) in enumerate(terms))
+        numbers = map(np.int64, (len(terms), packed, x.shape[1], size))
+        self.runtime.launch(
+            "powers", "power_sums", len(block.tap), there.table, np.bool_(backward), *numbers, x, y
+        )
+        return y
+
+    @_on_device
+    def reach(
+        self, block: Block, x: Any, backward: bool = False, prepared: dict[Any, Any] | None = None
+    ) -> Any:
         """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
-        y, there = self.xp.zeros(len(x), np.bool_), resident_block(self.runtime, block)
+        y, there = self.xp.zeros(len(x), np.bool_), self._block(block, prepared)
         self.runtime.launch("reach", "reach", len(block.tap), there.table, np.bool_(backward), x, y)
         return y
 
     @_on_device
-    def between(self, block: Block, before: Any, behind: Any) -> Any:
+    def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
-        out, there = self.xp.zeros(len(block.tap), np.bool_), resident_block(self.runtime, block)
+        out, there = self.xp.zeros(len(block.tap), np.bool_), self._block(block, prepared)
         self.runtime.launch("reach", "between", len(block.tap), there.table, before, behind, out)
         return out
 

@@ -1,0 +1,26 @@
+// Sums of |w|^power x over the edges of one block, for several (row of x, power, row of y) at once.
+//
+// Sums are taken by atomic additions: their order, and with it the last digits, differ from run to run.
+#include "block.cuh"
+
+// y[out] += sum of |w|^power x[in] over the edges, towards the targets (backward: towards the sources). x is
+// (rows, near) over the nodes on the one side, y is (rows, far) over those on the other. A term takes 12 bits of
+// ``terms``: in, power (0, 1 or 2), out.
+extern "C" __global__ void power_sums(
+    const Block* table, bool backward, i64 count, i64 terms, i64 near, i64 far, const double* x, double* y) {
+    const Block b = *table;
+    for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x) {
+        double w = b.weight[k];
+        pairs_of(b, k, [&](i64, i64 s, i64 t) {
+            i64 source = s - b.source_offset, target = t - b.target_offset;
+            i64 from = backward ? target : source, to = backward ? source : target;
+            for (i64 n = 0; n < count; ++n) {
+                i64 term = terms >> 12 * n, power = term >> 4 & 15;
+                double value = x[(term & 15) * near + from];
+                double factor = power == 0 ? 1 : power == 1 ? w : w * w;
+                if (value != 0) add(y + (term >> 8 & 15) * far + to, factor * value);
+            }
+        });
+    }
+}
+MGE_EXPORT(power_sums)
