@@ -11,7 +11,7 @@ extern "C" __global__ void power_sums(
     const Block b = *table;
     for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x) {
         double w = b.weight[k];
-        pairs_of(b, k, [&](i64, i64 s, i64 t) {
+        pairs_of(b, k, [&](i64 s, i64 t) {
             i64 source = s - b.source_offset, target = t - b.target_offset;
             i64 from = backward ? target : source, to = backward ? source : target;
             for (i64 n = 0; n < count; ++n) {
