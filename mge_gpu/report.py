@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.metrics.report import INTERRUPTED, PUBLISHED, Report, format_number
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def frame_table(frame: "pandas.DataFrame") -> Table:
 def ranking_tables(frame: "pandas.DataFrame") -> tuple[Table, Table, Table]:
     """What `mge_gpu.rank` returned as three tables narrow enough for a terminal.
 
-    The order of the methods; what moved the score of each; the raw topometrics behind it, with a column for
-    each method in that order.
+    The order of the methods; what moved the score of each; the raw topometrics and the profile of the layers
+    behind it, with a column for each method in that order.
     """
     reports: dict[str, Report] = frame.attrs["reports"]
     methods = [str(method) for method in frame["method"]]
@@ -107,7 +108,10 @@ def ranking_tables(frame: "pandas.DataFrame") -> tuple[Table, Table, Table]:
         [key, *(reports[method].format_value(key) if key in reports[method] else "" for method in methods)]
         for key in keys
     ]
-    order = frame[[column for column in frame.columns if column not in PUBLISHED and column != "reasons"]]
+    layers = [key for key in PROFILE_KEYS if key in frame]
+    rows += [[key, *map(_text, frame[key])] for key in layers]
+    behind = {*PUBLISHED, *layers, "reasons"}
+    order = frame[[column for column in frame.columns if column not in behind]]
     reasons = [[method, text] for method, text in zip(methods, frame["reasons"], strict=True)]
     return (
         frame_table(order),

@@ -44,7 +44,8 @@ def test_one_json_object_with_scores_and_intervals_and_the_same_for_the_baseline
 
 def test_without_a_test_table_parts_are_left_out_and_the_folds_printed(tables, monkeypatch):
     module = importlib.import_module("mge_gpu.ranking.evaluate")  # and not the function of that name
-    monkeypatch.setattr(module, "GRID", (Settings(leaves=7, rounds=30, views=("differences",)),))
+    settings = Settings(leaves=7, rounds=30, views=("differences",))
+    monkeypatch.setattr(module, "grid_for", lambda table: (settings,))
     result = run("evaluate", "--train", tables[0])
     assert result.exit_code == 0, result.output
     for text in (

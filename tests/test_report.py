@@ -77,6 +77,7 @@ def test_frame_table(ranking):
 
 def test_ranking_tables_are_the_order_the_reasons_and_the_raw_topometrics(ranking):
     frame = ranking.reset_index().assign(reasons=["more edges +0.12, fewer sinks +0.03", "core -0.20"])
+    frame["late_density"] = [0.25, float("nan")]
     frame.attrs["reports"] = {
         "er": Report({"edges": 8, "motifs": 3}),
         "synflow": Report({"edges": 1234567, "motifs": 2e6}, standard_errors={"motifs": 1e3}),
@@ -91,7 +92,8 @@ def test_ranking_tables_are_the_order_the_reasons_and_the_raw_topometrics(rankin
         "er core -0.20",
     ]
     assert second[0] == ["topometric", "synflow", "er"]
-    assert second[2:] == [["edges", "1,234,567", "8"], ["motifs", "2,000,000", "±", "1e+03", "3"]]
+    assert second[2:4] == [["edges", "1,234,567", "8"], ["motifs", "2,000,000", "±", "1e+03", "3"]]
+    assert second[4:] == [["late_density", "0.25"]]
 
 
 def test_frame_markdown(ranking):

@@ -4,6 +4,7 @@ from mge_gpu.metrics import connectivity, expansion, local, motifs, neighbourhoo
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, metric
 from mge_gpu.metrics.effective import effective_masks
 from mge_gpu.metrics.layers import layer_topometrics
+from mge_gpu.metrics.profile import PROFILE_KEYS, layer_profile
 from mge_gpu.metrics.ramanujan import ramanujan
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.metrics.topometrics import topometrics
@@ -24,6 +25,7 @@ __all__ = [
     "METRICS",
     "METRIC_KEYS",
     "PATH_KEYS",
+    "PROFILE_KEYS",
     "PUBLISHED",
     "Measured",
     "Report",
@@ -31,6 +33,7 @@ __all__ = [
     "connectivity",
     "effective_masks",
     "expansion",
+    "layer_profile",
     "layer_topometrics",
     "local",
     "metric",

@@ -12,6 +12,7 @@ import numpy as np
 from mge_gpu import __version__
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.metrics.report import PUBLISHED, Report
 from mge_gpu.ranking.candidates import Progress, checked_methods, measure
 from mge_gpu.ranking.explain import contributions, reasons
@@ -91,7 +92,8 @@ def rank(
         method's mean rank among the published methods that prune at initialization, on other networks; NaN
         where unknown), ``best_chance`` (the chance to be the best of these), ``tier`` (from 1; methods of a
         tier cannot be told apart from its first, see `mge_gpu.ranking.pairs.tiers`), ``reasons`` (what moved
-        the score most, see `mge_gpu.ranking.explain.reasons`), then the metrics of `Report.normalized`.
+        the score most, see `mge_gpu.ranking.explain.reasons`), then the metrics of `Report.normalized`
+        and `mge_gpu.metrics.layer_profile`.
         ``attrs``: ``masks`` (method -> masks), ``reports`` (method -> `Report`), ``chances`` (method ->
         other method -> the chance that the first beats the second), ``contributions`` (method -> topometric
         -> what it adds to the score, which is 1/2 and the sum of these, see
@@ -121,6 +123,7 @@ def rank(
             out,
             {
                 "mge_gpu": __version__,
+                "layers": PROFILE_KEYS,
                 "weights": fingerprint(model),
                 "input_shape": tuple(input_shape),
                 "sparsity": float(sparsity),
@@ -156,7 +159,9 @@ def ranked(reports: "dict[str, Report]", sparsity: float, ranker: Ranker) -> "pa
     rows = report_rows(reports, sparsity)
     if missing := [key for key in ranker.metrics if key not in rows.columns]:
         raise RankingError(
-            f"the ranker needs the metric {missing[0]!r}, which no report holds; compute it too"
+            f"the ranker needs {missing[0]!r}, which no report holds; compute it too"
+            + " and put it there as info['layers'], see mge_gpu.metrics.layer_profile"
+            * (missing[0] in PROFILE_KEYS)
         )
     names = list(reports)
     known = [TABLE_NAMES.get(name, name) or "" for name in names]

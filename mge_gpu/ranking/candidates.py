@@ -86,6 +86,7 @@ def measure(
         TracingError: the model cannot be traced.
     """
     import mge_gpu
+    from mge_gpu.metrics.profile import layer_profile
     from mge_gpu.pruning import prune
 
     masks: dict[str, dict[str, Tensor]] = {}
@@ -120,6 +121,7 @@ def measure(
                 device=device,
             )
             for name, report in zip(batch, found, strict=True):
+                report.info["layers"] = layer_profile(program, masks[name])
                 if kept is not None and not report.interrupted:
                     kept.put(name, masks[name], report)
             reports |= zip(batch, found, strict=True)

@@ -11,8 +11,8 @@ from mge_gpu.errors import RankingError
 from mge_gpu.ranking.agreement import compare
 from mge_gpu.ranking.ranker import Ranker, restricted
 from mge_gpu.ranking.table import PAI_METHODS
-from mge_gpu.ranking.training import DEFAULTS, Settings, known_values, mean_ranks
-from mge_gpu.ranking.tuning import GRID, Fits, tune
+from mge_gpu.ranking.training import Settings, default_settings, known_values, mean_ranks
+from mge_gpu.ranking.tuning import Fits, grid_for, tune
 
 if TYPE_CHECKING:
     import pandas
@@ -39,7 +39,7 @@ def evaluate(
         table: as `load_table` gives it.
         methods: the candidates to order; None takes all in the table. All are learned from in any case.
         leave_out: the column whose values are left out in turn: ``"model"``, ``"dataset"`` or ``"sparsity"``.
-        grid: what to choose from, None for `GRID`; one `Settings` chooses nothing.
+        grid: what to choose from, None for `grid_for`; one `Settings` chooses nothing.
         seed: for LightGBM's bagging.
         fits: rankers fitted before, to share between evaluations of one table.
 
@@ -63,7 +63,7 @@ def evaluate(
     fits = fits if fits is not None else Fits(table, leave_out, seed)
     parts, folds = [], []
     for value in values:
-        choice = tune(fits, GRID if grid is None else grid, without=(value,))
+        choice = tune(fits, grid_for(table) if grid is None else grid, without=(value,))
         ranker = replace(fits.ranker(choice.settings, (value,)), temperature=choice.temperature)
         learned = candidates[candidates[leave_out] != value]
         parts.append(compare(ranker, candidates[candidates[leave_out] == value], baseline_ranks(learned)))
@@ -88,7 +88,7 @@ def transfer(
     test: "pandas.DataFrame",
     methods: Sequence[str] | None = None,
     *,
-    settings: Settings = DEFAULTS,
+    settings: Settings | None = None,
     seed: int = 0,
 ) -> "pandas.DataFrame":
     """Fit on one table, predict another one: the frame of `mge_gpu.ranking.agreement.compare`.
@@ -96,13 +96,14 @@ def transfer(
     Args:
         train, test: as `load_table` gives them; methods, sparsities and seeds may differ.
         methods: the candidates to order; None takes all in ``test``.
-        settings, seed: as for `Ranker.fit`. Nothing is tuned.
+        settings: None takes `default_settings` of ``train`` and the candidates. Nothing is tuned.
+        seed: as for `Ranker.fit`.
 
     Raises:
         RankingError: ``test`` has not two of the methods in one setting, or ``train`` nothing to learn from.
     """
     candidates = restricted(test, methods)
-    ranker = Ranker.fit(train, seed=seed, settings=settings)
+    ranker = Ranker.fit(train, seed=seed, settings=settings or default_settings(train, candidates))
     known = train[train["method"].isin(candidates["method"].unique())]
     found = compare(ranker, candidates, baseline_ranks(known))
     if not len(found):

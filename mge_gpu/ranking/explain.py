@@ -65,6 +65,14 @@ TOPICS: Mapping[str, Topic] = {
     "components": _counted("components", "components"),
     "cut edges": _counted("cut edges", "cut_edges"),
     "cut nodes": _counted("cut nodes", "cut_nodes"),
+    "layers' density": Topic(("layer_density",), "denser layers", "sparser layers"),
+    "first layer": Topic(("input_density",), "denser first layer", "sparser first layer"),
+    "last layer": Topic(("output_density",), "denser last layer", "sparser last layer"),
+    "early layers": Topic(("early_density",), "denser early layers", "sparser early layers"),
+    "middle layers": Topic(("middle_density",), "denser middle layers", "sparser middle layers"),
+    "late layers": Topic(("late_density",), "denser late layers", "sparser late layers"),
+    "kernels": _counted("kernels", "channel_degree"),
+    "bare channels": _counted("bare channels", "bare_channels"),
     "moving mask": Topic(("dynamic",), "moving mask", "resting mask"),
 }
 """Name -> topic. Each feature of a candidate belongs to one of them."""

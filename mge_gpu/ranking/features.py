@@ -14,6 +14,7 @@ import numpy as np
 
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.ranking.table import DYNAMIC_METHODS
 
 if TYPE_CHECKING:
@@ -59,6 +60,14 @@ def _log(values: np.ndarray, floor: float) -> np.ndarray:
 def _share(name: str, small: float = _SHARE) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
     # Published counts of sinks are slightly negative in places: dead outputs were subtracted.
     return lambda rows: np.log(np.maximum(rows[name], 0) + small)
+
+
+def _plain(name: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    return lambda rows: rows[name]
+
+
+def _plain_log(name: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    return lambda rows: np.log(rows[name])
 
 
 def _degree(rows: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -111,16 +120,26 @@ each node. The others are logs of shares.
 """
 
 
+LAYER_FEATURES: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
+    name: _plain(name) if name == "bare_channels" else _plain_log(name) for name in PROFILE_KEYS
+}
+"""Feature -> function of `mge_gpu.metrics.layer_profile`: logs, and of ``bare_channels`` the share itself.
+
+How the weights are spread over the layers, which the graph as a whole tells little of.
+"""
+
+
 def topology_features(rows: "pandas.DataFrame") -> "pandas.DataFrame":
     """The features of each row by itself.
 
     Args:
-        rows: the columns `METRICS`, and ``method``; other columns are ignored.
+        rows: the columns `METRICS`, and ``method``; `PROFILE_KEYS` where they are known. Other columns are
+            ignored.
 
     Returns:
-        float64 frame with the index of ``rows``: a column for each of `FEATURES`, and ``dynamic``, 1 where
-        the method is one of `DYNAMIC_METHODS`, which move the mask while they train. NaN where a metric is
-        missing or not finite.
+        float64 frame with the index of ``rows``: a column for each of `FEATURES`; ``dynamic``, 1 where
+        the method is one of `DYNAMIC_METHODS`, which move the mask while they train; and a column for each of
+        `LAYER_FEATURES`. NaN where a metric is missing or not finite.
 
     Raises:
         RankingError: a column is missing.
@@ -131,11 +150,16 @@ def topology_features(rows: "pandas.DataFrame") -> "pandas.DataFrame":
             f"features need the column {missing[0]!r}; got {', '.join(map(str, rows.columns))}"
         )
     values = {name: rows[name].to_numpy("float64", copy=True) for name in METRICS}
+    unknown = np.full(len(rows), np.nan)
+    values |= {
+        name: rows[name].to_numpy("float64", copy=True) if name in rows else unknown for name in PROFILE_KEYS
+    }
     for column in values.values():
         column[~np.isfinite(column)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         columns = {name: feature(values) for name, feature in FEATURES.items()}
-    columns["dynamic"] = rows["method"].str.lower().isin(DYNAMIC_METHODS).to_numpy("float64")
+        columns["dynamic"] = rows["method"].str.lower().isin(DYNAMIC_METHODS).to_numpy("float64")
+        columns |= {name: feature(values) for name, feature in LAYER_FEATURES.items()}
     return pandas.DataFrame(columns, index=rows.index).replace([np.inf, -np.inf], np.nan)
 
 
@@ -186,8 +210,8 @@ def report_rows(reports: Mapping[str, "Report"], sparsity: float) -> "pandas.Dat
     """Reports of one network's candidates as rows like those of the published table.
 
     Returns:
-        A frame with ``method``, ``sparsity`` and the metrics of `Report.normalized` under our keys; NaN where
-        a report lacks a metric that another has.
+        A frame with ``method``, ``sparsity``, the metrics of `Report.normalized` under our keys, and what
+        ``info["layers"]`` of a report holds, a `layer_profile`; NaN where a report lacks what another has.
 
     >>> from mge_gpu.metrics.report import Report
     >>> report_rows({"erk": Report({"nodes": 4, "edges": 2, "sink_nodes": 1})}, 0.9)["sink_nodes"].tolist()
@@ -196,7 +220,9 @@ def report_rows(reports: Mapping[str, "Report"], sparsity: float) -> "pandas.Dat
     pandas = require("pandas", "rank", "features of candidates")
     return pandas.DataFrame(
         [
-            {"method": method, "sparsity": sparsity} | report.normalized(names="mge")
+            {"method": method, "sparsity": sparsity}
+            | report.normalized(names="mge")
+            | report.info.get("layers", {})
             for method, report in reports.items()
         ]
     )

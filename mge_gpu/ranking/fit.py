@@ -12,13 +12,14 @@ from mge_gpu.metrics.report import json_ready
 from mge_gpu.ranking.agreement import seed_ceiling, summary
 from mge_gpu.ranking.evaluate import evaluate, method_sets
 from mge_gpu.ranking.ranker import Ranker
-from mge_gpu.ranking.table import load_table, table_file, table_sha256
+from mge_gpu.ranking.table import layer_file, load_table, table_file, table_sha256
 from mge_gpu.ranking.training import Settings
-from mge_gpu.ranking.tuning import GRID, Fits, tune
+from mge_gpu.ranking.tuning import Fits, grid_for, tune
 
 NOTES = (
-    "Features are differences of topometrics between two candidates of one group (model, data set, sparsity "
-    "and seed), how dense and how alive the group is, and whether a method moves its mask while training.",
+    "Features are differences of topometrics and of the densities of layers between two candidates of one "
+    "group (model, data set, sparsity and seed), how dense and how alive the group is, and whether a method "
+    "moves its mask while training.",
     "Without strength, spectral_gap, spectral_radius: the table measured them on trained weights, while "
     "candidates are ranked at initialization.",
     "The table misplaces the edges of strided convolutions that do not divide their padded width, which adds "
@@ -41,22 +42,23 @@ def fit_and_evaluate(table: str | Path, *, seed: int = 0) -> Ranker:
         RankingError: the table cannot be used, see `load_table` and `evaluate`.
     """
     frame = load_table(table)
-    fits = Fits(frame, seed=seed)
+    fits, grid = Fits(frame, seed=seed), grid_for(frame)
     scores: dict[str, Any] = {}
     ceiling: dict[str, Any] = {}
     folds: list[Any] = []
     for name, methods in method_sets(frame).items():
-        found = evaluate(frame, methods, grid=GRID, fits=fits)
+        found = evaluate(frame, methods, grid=grid, fits=fits)
         scores[name] = summary(found)
         ceiling[name] = summary(seed_ceiling(frame[frame["method"].isin(methods)]))
         folds = found.attrs["folds"]
     # What the folds chose most often, and not what the outer scores, which are reported, would choose.
     chosen = [Settings(**{**fold["settings"], "views": tuple(fold["settings"]["views"])}) for fold in folds]
-    choice = tune(fits, (max(GRID, key=chosen.count),))
+    choice = tune(fits, (max(grid, key=chosen.count),))
     facts = {
         "command": "python -m mge_gpu.ranking.fit --table DIR --out FILE" + f" --seed {seed}" * (seed != 0),
         "table": table_file(table).name,
         "table_sha256": table_sha256(table),
+        "layers": layers.name if (layers := layer_file(table_file(table))) else None,
         "evaluation": scores,
         "ceiling": ceiling,
         "folds": folds,

@@ -8,6 +8,7 @@ import numpy as np
 from mge_gpu.ranking.features import (
     CONTEXT,
     FEATURES,
+    LAYER_FEATURES,
     group_codes,
     group_context,
     group_medians,
@@ -20,26 +21,33 @@ if TYPE_CHECKING:
 
 DIFFERENCES = (*FEATURES, "dynamic")
 _DISPLACED = ("sinks", "sources", "removable_out", "removable_in", "alive", "useful_edges")
+_ROBUST = tuple(name for name in DIFFERENCES if name not in _DISPLACED)
+_CHANNELS = ("channel_degree", "bare_channels")
+
+_PLACES = (*(f"first_{name}" for name in FEATURES), *(f"second_{name}" for name in FEATURES))
 
 FEATURE_NAMES = (
     *DIFFERENCES,
+    *LAYER_FEATURES,
     *CONTEXT,
-    *(f"first_{name}" for name in FEATURES),
-    *(f"second_{name}" for name in FEATURES),
+    *_PLACES,
 )
 """What a pair is described by: the differences of the two's features, the context that they share, and how
 far each of them stands from the median of the group."""
 
 VIEWS: Mapping[str, tuple[str, ...]] = {
     "differences": (*DIFFERENCES, *CONTEXT),
-    "places": FEATURE_NAMES,
-    "robust": (*(name for name in DIFFERENCES if name not in _DISPLACED), *CONTEXT),
+    "places": (*DIFFERENCES, *CONTEXT, *_PLACES),
+    "robust": (*_ROBUST, *CONTEXT),
+    "densities": (*(name for name in LAYER_FEATURES if name not in _CHANNELS), "dynamic", *CONTEXT),
+    "channels": (*_CHANNELS, *_ROBUST, *CONTEXT),
 }
 """The parts of `FEATURE_NAMES` that boosters learn from: one booster a view, and their mean is taken.
 
 ``robust`` does without sinks and sources, which the published table counts wrongly behind strided
-convolutions. Boosters of different views err differently, and their mean orders better than any of them, see
-docs/ranker.md.
+convolutions. ``densities`` knows how the weights are spread over the layers and no graph at all; ``channels``
+is ``robust`` with the channels of the layers. Boosters of different views err differently, and their mean
+orders better than any of them, see docs/ranker.md.
 """
 
 CERTAIN = 0.75

@@ -17,8 +17,16 @@ from scipy.special import expit, logit
 from mge_gpu import __version__
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.metrics.report import json_ready
-from mge_gpu.ranking.features import GROUP, METRICS, group_codes, group_medians, topology_features
+from mge_gpu.ranking.features import (
+    GROUP,
+    LAYER_FEATURES,
+    METRICS,
+    group_codes,
+    group_medians,
+    topology_features,
+)
 from mge_gpu.ranking.linear import Linear
 from mge_gpu.ranking.model_text import check_model_text
 from mge_gpu.ranking.pairs import (
@@ -31,9 +39,9 @@ from mge_gpu.ranking.pairs import (
 )
 from mge_gpu.ranking.table import PAI_METHODS
 from mge_gpu.ranking.training import (
-    DEFAULTS,
     PARAMETERS,
     Settings,
+    default_settings,
     fit_pairs,
     known_values,
     mean_ranks,
@@ -78,8 +86,11 @@ class Ranker:
     mean_ranks: Mapping[str, Mapping[str, float]] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
 
-    metrics = METRICS
-    """The metrics that candidates must have been measured by."""
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The columns that candidates must have: topometrics, and `PROFILE_KEYS` where a view has them."""
+        layers = any(name in LAYER_FEATURES for view in self.trees for name in VIEWS[view])
+        return (*METRICS, *PROFILE_KEYS) if layers else METRICS
 
     @classmethod
     def fit(
@@ -88,7 +99,7 @@ class Ranker:
         methods: Sequence[str] | None = None,
         seed: int = 0,
         *,
-        settings: Settings = DEFAULTS,
+        settings: Settings | None = None,
         temperature: float = 1.0,
         provenance: Mapping[str, Any] | None = None,
     ) -> "Ranker":
@@ -98,7 +109,7 @@ class Ranker:
             table: as `load_table` gives it.
             methods: the methods to learn from; None takes all in the table.
             seed: for LightGBM's bagging.
-            settings: see `Settings`.
+            settings: see `Settings`; None takes `default_settings` of the table.
             temperature: see `Ranker`; `mge_gpu.ranking.tuning.tune` finds it.
             provenance: facts to record besides those that are known here.
 
@@ -106,6 +117,7 @@ class Ranker:
             RankingError: a method is unknown, or the table holds nothing to learn from.
         """
         rows = restricted(table, methods)
+        settings = settings or default_settings(table)
         at_init = rows[rows["method"].isin(PAI_METHODS)]
         facts = {
             "rows": len(rows),
@@ -156,6 +168,10 @@ class Ranker:
         Raises:
             RankingError: a column is missing.
         """
+        if missing := [name for name in self.metrics if name not in rows.columns]:
+            raise RankingError(
+                f"the ranker needs the column {missing[0]!r}; got {', '.join(map(str, rows.columns))}"
+            )
         first, second = group_pairs(group_codes(rows, group))
         features = pair_features(rows, group, first, second)
         if not len(first):

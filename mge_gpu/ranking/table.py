@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS, profile
 from mge_gpu.metrics.report import PUBLISHED
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 FILE_NAME = "mge_topometrics.csv.gz"
 """The file that is looked for where a directory is given."""
+
+LAYER_FILE = "bge_rolled_channel_layers.csv.gz"
+"""The published table of layers, which is joined to it where it lies beside it."""
 
 ID_COLUMNS = {
     "model": "model",
@@ -65,6 +71,12 @@ def table_file(path: str | Path) -> Path:
     return file
 
 
+def layer_file(file: Path) -> Path | None:
+    """`LAYER_FILE` beside the published table; None where there is none."""
+    beside = file.with_name(LAYER_FILE)
+    return beside if file.name == FILE_NAME and beside.is_file() else None
+
+
 def table_sha256(path: str | Path) -> str:
     """SHA-256 (hex) of the file's bytes, which says in a fitted model what it was fitted on."""
     return hashlib.sha256(table_file(path).read_bytes()).hexdigest()
@@ -76,7 +88,8 @@ def load_table(
     """The table with our names: a row for each network.
 
     Columns: ``model``, ``dataset``, ``method`` (str), ``sparsity``, ``accuracy`` (float), ``seed`` (int) and
-    the keys of `PUBLISHED` (float, divided by 1, N or E as published). Rows that repeat another one
+    the keys of `PUBLISHED` (float, divided by 1, N or E as published); and `PROFILE_KEYS` where the table has
+    them or `LAYER_FILE` lies beside it (NaN for a network that is not in it). Rows that repeat another one
     completely (47 in the published table) are left out. NaN in a topometric stays: a few collapsed networks
     have no sink, source or disconnected counts.
 
@@ -98,7 +111,51 @@ def load_table(
         raise RankingError(
             f"{file}: cannot be read as a CSV table ({type(error).__name__}: {error})"
         ) from error
-    return _checked(raw, str(file), sparsities)
+    table = _checked(raw, str(file), sparsities)
+    if (layers := layer_file(file)) is not None:
+        found = layer_profiles(layers)
+        keys = [*SETTING, "method", "seed", "accuracy"]
+        table = table.drop(columns=list(PROFILE_KEYS), errors="ignore")
+        table = table.merge(found, "left", on=keys, validate="one_to_one")
+        if table[list(PROFILE_KEYS)].isna().all(axis=None):
+            raise RankingError(f"{layers}: none of its networks is in {file}; are they of one study?")
+    return table
+
+
+def layer_profiles(file: Path) -> "pandas.DataFrame":
+    """`mge_gpu.metrics.profile.profile` of each network in the published table of rolled-channel layers.
+
+    Returns:
+        A row for each network: the columns of a setting, ``method``, ``seed``, ``accuracy``, `PROFILE_KEYS`.
+        ``bare_channels`` is NaN where a part of the table lacks the count (ResNet-32 on Tiny-ImageNet).
+
+    Raises:
+        RankingError: the file cannot be read or lacks a column, a layer is there twice.
+    """
+    pandas = require("pandas", "rank", "reading a table of sparse networks")
+    sizes = ["layer_sparsity", "nodes", "edges", "disconnected_nodes"]
+    names = [*SETTING, "pruning_algorithm", "seed", "accuracy", "layer_id", *sizes]
+    try:
+        raw = pandas.read_csv(file, usecols=lambda name: name in (*names, "pruning"), low_memory=False)
+    except Exception as error:  # as in `load_table`
+        raise RankingError(
+            f"{file}: cannot be read as a CSV table ({type(error).__name__}: {error})"
+        ) from error
+    if missing := [name for name in names if name not in raw]:
+        raise RankingError(f"{file}: lacks the column {missing[0]}; expected the published format")
+    raw["method"] = raw["pruning_algorithm"].astype(object)
+    if "pruning" in raw:  # where a part of the table names its method
+        raw["method"] = raw["method"].fillna(raw["pruning"].astype(object))
+    keys = [*SETTING, "method", "seed", "accuracy"]
+    if raw.duplicated([*keys, "layer_id"]).any():
+        raise RankingError(f"{file}: holds a layer of a network twice")
+    for name in sizes:
+        raw[name] = _numbers(raw[name], name, str(file))
+    raw = raw.sort_values([*keys, "layer_id"], ignore_index=True)
+    begins = np.flatnonzero(~raw.duplicated(keys))
+    parts = np.split(raw[sizes].to_numpy(), begins[1:])
+    profiles = pandas.DataFrame([profile(*part.T) for part in parts])
+    return pandas.concat([raw.loc[begins, keys].reset_index(drop=True), profiles], axis=1)
 
 
 def _checked(raw: "pandas.DataFrame", where: str, sparsities: Sequence[float] | None) -> "pandas.DataFrame":
@@ -110,11 +167,12 @@ def _checked(raw: "pandas.DataFrame", where: str, sparsities: Sequence[float] | 
         )
     if not len(raw):
         raise RankingError(f"{where}: has a header and no rows")
-    table = raw[list(names)].rename(columns=names).drop_duplicates(ignore_index=True)
+    layers = [name for name in PROFILE_KEYS if set(PROFILE_KEYS) <= set(raw.columns)]
+    table = raw[[*names, *layers]].rename(columns=names).drop_duplicates(ignore_index=True)
     for name in ("model", "dataset", "method"):
         _no_gaps(table[name], name, where)
         table[name] = table[name].astype(str)
-    for name in ("sparsity", "accuracy", "seed", *PUBLISHED):
+    for name in ("sparsity", "accuracy", "seed", *PUBLISHED, *layers):
         table[name] = _numbers(table[name], name, where)
     for name in ("sparsity", "accuracy", "seed"):
         _no_gaps(table[name], name, where)

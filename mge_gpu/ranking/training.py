@@ -8,8 +8,9 @@ import numpy as np
 
 from mge_gpu._optional import require
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.ranking.features import GROUP, group_codes
-from mge_gpu.ranking.linear import Linear, fit_linear
+from mge_gpu.ranking.linear import PENALTY, Linear, fit_linear
 from mge_gpu.ranking.model_text import compact
 from mge_gpu.ranking.pairs import VIEWS, columns_of, group_pairs, pair_features, win_shares
 from mge_gpu.ranking.table import SETTING
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
 
 PARAMETERS: Mapping[str, Any] = {
     "objective": "cross_entropy",
-    "learning_rate": 0.05,
-    "feature_fraction": 0.6,
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
-    "lambda_l2": 5.0,
     # One thread and one histogram layout: sums come in the same order, and the same table gives
     # the same trees.
     "deterministic": True,
@@ -42,22 +40,39 @@ class Settings:
         rounds: trees in a booster.
         leaf_pairs: the smallest number of pairs in a leaf.
         views: names of `mge_gpu.ranking.pairs.VIEWS`, a booster for each; their chances are averaged.
+        learning_rate, lambda_l2, feature_fraction: LightGBM's.
         linear: the weight of `mge_gpu.ranking.linear.Linear` beside the boosters, in [0, 1].
         linear_far: the same where candidates are far sparser than any that were learned from.
+        penalty: the linear model's, see `mge_gpu.ranking.linear.PENALTY`.
         fallback: how much of the baseline to mix in there, in [0, 1]; see `Ranker.chances`.
     """
 
     leaves: int = 63
     rounds: int = 200
     leaf_pairs: int = 30
-    views: tuple[str, ...] = tuple(VIEWS)
-    linear: float = 0.2
+    views: tuple[str, ...] = ("densities", "channels")
+    learning_rate: float = 0.05
+    lambda_l2: float = 5.0
+    feature_fraction: float = 0.6
+    linear: float = 0.0
     linear_far: float = 0.5
+    penalty: float = PENALTY
     fallback: float = 0.25
 
 
 DEFAULTS = Settings()
 """The settings of the shipped ranker, chosen by leaving one architecture out of the published table."""
+
+WITHOUT_LAYERS = Settings(views=("differences", "places", "robust"), linear=0.2)
+"""The same for tables that do not know how the weights are spread over the layers."""
+
+
+def default_settings(*tables: "pandas.DataFrame") -> Settings:
+    """`DEFAULTS`, or `WITHOUT_LAYERS` where a table does not know the layers of all its networks."""
+    for table in tables:
+        if not set(PROFILE_KEYS) <= set(table.columns) or table["layer_density"].isna().any():
+            return WITHOUT_LAYERS
+    return DEFAULTS
 
 
 def fit_pairs(table: "pandas.DataFrame", settings: Settings, seed: int) -> tuple[dict[str, str], Linear]:
@@ -89,6 +104,9 @@ def fit_pairs(table: "pandas.DataFrame", settings: Settings, seed: int) -> tuple
     parameters = {
         **PARAMETERS,
         "num_leaves": settings.leaves,
+        "learning_rate": settings.learning_rate,
+        "lambda_l2": settings.lambda_l2,
+        "feature_fraction": settings.feature_fraction,
         # A small table gets smaller leaves, or LightGBM would not split at all.
         "min_data_in_leaf": max(1, min(settings.leaf_pairs, len(first) // 50)),
     }
@@ -97,7 +115,7 @@ def fit_pairs(table: "pandas.DataFrame", settings: Settings, seed: int) -> tuple
         data = lightgbm.Dataset(features[:, columns_of(view)], target, feature_name=list(VIEWS[view]))
         booster = lightgbm.train({**parameters, "seed": seed}, data, settings.rounds)
         texts[view] = compact(str(booster.model_to_string()))
-    return texts, fit_linear(features, target)
+    return texts, fit_linear(features, target, settings.penalty)
 
 
 def mean_ranks(table: "pandas.DataFrame") -> dict[str, dict[str, float]]:

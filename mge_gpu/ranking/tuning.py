@@ -14,13 +14,13 @@ from mge_gpu.ranking.features import GROUP
 from mge_gpu.ranking.pairs import win_shares
 from mge_gpu.ranking.ranker import Ranker, log_odds
 from mge_gpu.ranking.table import PAI_METHODS
-from mge_gpu.ranking.training import Settings
+from mge_gpu.ranking.training import DEFAULTS, WITHOUT_LAYERS, Settings, default_settings
 
 if TYPE_CHECKING:
     import pandas
 
-GRID = (Settings(views=("differences",)), Settings())
-"""The settings that are chosen from."""
+GRID = (DEFAULTS, replace(DEFAULTS, linear=0.2), WITHOUT_LAYERS)
+"""The settings that are chosen from where the layers are known; see `grid_for`."""
 
 TEMPERATURES = tuple(np.geomspace(0.2, 3, 28).tolist())
 
@@ -39,6 +39,25 @@ class Fits:
     column: str = "model"
     seed: int = 0
     _known: dict[Any, Ranker] = field(default_factory=dict, repr=False)
+    _scores: dict[Any, float] = field(default_factory=dict, repr=False)
+
+    def score(self, settings: Settings, value: Any, without: Sequence[Any] = ()) -> float:
+        """How well a ranker that has seen neither this value of the column nor those orders this one.
+
+        The mean of tau and rank-biased overlap over settings, for all methods and for those that prune at
+        initialization, weighted alike.
+        """
+        key = (settings, value, frozenset(without))
+        if key not in self._scores:
+            rows = self.table[self.table[self.column] == value]
+            ranker = self.ranker(settings, (*without, value))
+            scores = []
+            for part in (rows, rows[rows["method"].isin(PAI_METHODS)]):
+                found = compare(ranker, part, lambda rows: np.zeros(len(rows)))
+                if len(found):
+                    scores.append(found[["kendall_tau", "rbo"]].mean().mean())
+            self._scores[key] = float(np.mean(scores))
+        return self._scores[key]
 
     @property
     def values(self) -> list[Any]:
@@ -76,11 +95,15 @@ class Choice:
     scores: dict[Settings, float]
 
 
+def grid_for(table: "pandas.DataFrame") -> tuple[Settings, ...]:
+    """`GRID`, or `WITHOUT_LAYERS` alone where the table has no layers."""
+    return GRID if default_settings(table) == DEFAULTS else (WITHOUT_LAYERS,)
+
+
 def tune(fits: Fits, grid: Sequence[Settings] = GRID, without: Sequence[Any] = ()) -> Choice:
     """Choose settings by leaving one value out of those that remain, in turn.
 
-    The score is the mean of tau and rank-biased overlap over settings, for all methods and for those that
-    prune at initialization, weighted alike. With only one value left there is nothing to choose by: the first
+    The score is the mean of `Fits.score`. With only one value left there is nothing to choose by: the first
     of the grid is taken, at temperature 1.
 
     Args:
@@ -94,22 +117,11 @@ def tune(fits: Fits, grid: Sequence[Settings] = GRID, without: Sequence[Any] = (
     if len(inside) < 2:
         return Choice(grid[0], 1.0, {})
     scores = {
-        settings: float(np.mean([_score(fits, settings, value, without) for value in inside]))
+        settings: float(np.mean([fits.score(settings, value, without) for value in inside]))
         for settings in (grid if len(grid) > 1 else ())
     }
     best = max(grid, key=lambda settings: scores.get(settings, 0.0))
     return Choice(best, _temperature(fits, best, inside, without), scores)
-
-
-def _score(fits: Fits, settings: Settings, value: Any, without: Sequence[Any]) -> float:
-    rows = fits.table[fits.table[fits.column] == value]
-    ranker = fits.ranker(settings, (*without, value))
-    scores = []
-    for part in (rows, rows[rows["method"].isin(PAI_METHODS)]):
-        found = compare(ranker, part, lambda rows: np.zeros(len(rows)))
-        if len(found):
-            scores.append(found[["kendall_tau", "rbo"]].mean().mean())
-    return float(np.mean(scores))
 
 
 def _temperature(fits: Fits, settings: Settings, inside: list[Any], without: Sequence[Any]) -> float:

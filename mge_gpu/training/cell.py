@@ -14,7 +14,7 @@ from mge_gpu.data import Data, load_split
 from mge_gpu.dynamic import METHODS as DYNAMIC
 from mge_gpu.errors import TrainingError
 from mge_gpu.graph import encode
-from mge_gpu.metrics import topometrics
+from mge_gpu.metrics import layer_profile, topometrics
 from mge_gpu.metrics.report import PUBLISHED
 from mge_gpu.model_spec import load_model, num_outputs
 from mge_gpu.pruning import METHODS, InexactCountWarning, LayerCollapseWarning, prune
@@ -76,8 +76,9 @@ def grow(
 
     The row has the columns of the published table (``accuracy``, ``pruning``, ``sparsity``, ``model``,
     ``dataset``, ``seed`` and the topometrics of `Report.normalized`, of the trained network) and besides:
-    ``kept_weights``, ``weights``, ``collapsed_layers`` (layers without a weight), ``loss`` of the last epoch,
-    ``exploration_rate``, ``train_seconds``, ``seconds``, and the metrics that were asked for under our keys.
+    those of `mge_gpu.metrics.layer_profile`, ``kept_weights``, ``weights``, ``collapsed_layers`` (layers
+    without a weight), ``loss`` of the last epoch, ``exploration_rate``, ``train_seconds``, ``seconds``, and
+    the metrics that were asked for under our keys.
 
     Raises:
         MGEError: whatever the model, the data, the method or the training do not allow.
@@ -132,6 +133,7 @@ def grow(
         "seed": cell.seed,
         **report.normalized(),
         **{key: report[key] for key in report if key not in PUBLISHED},
+        **layer_profile(model, trained.masks),
         "kept_weights": sum(kept),
         "weights": sum(mask.numel() for mask in trained.masks.values()),
         "collapsed_layers": kept.count(0),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.metrics.report import PUBLISHED
 from mge_gpu.ranking.table import load_table
 from mge_gpu.ranking.training import Settings
@@ -23,7 +24,7 @@ def synthetic(seed: int = 0) -> pd.DataFrame:
     Levels differ by a thousand times between models, and which method has the densest core is drawn for each
     setting: only the difference to the others orders an unseen model.
     """
-    random = np.random.default_rng(seed)
+    random, noise = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     rows = []
     for level, model in enumerate(("a", "b", "c")):
         for sparsity in (0.6, 0.8, 0.9, 0.98):
@@ -36,6 +37,7 @@ def synthetic(seed: int = 0) -> pd.DataFrame:
                     row["k-core"] = mean / row["edges"]
                     row |= {"model": model, "dataset": "digits", "sparsity": sparsity, "seed": run}
                     row |= {"pruning": method, "accuracy": 0.1 + 0.2 * level + 0.05 * core[number]}
+                    row |= {name: noise.uniform(0.1, 0.9) for name in PROFILE_KEYS}
                     rows.append(row)
     return pd.DataFrame(rows)
 

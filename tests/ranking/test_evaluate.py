@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.ranking import agreement, evaluate, summary, transfer
 from mge_gpu.ranking.agreement import SCORES, compare, intervals, seed_ceiling
 from mge_gpu.ranking.evaluate import baseline_ranks, learning_curve, method_sets
+from mge_gpu.ranking.features import GROUP
 from mge_gpu.ranking.fit import main
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.table import PAI_METHODS, load_table
-from mge_gpu.ranking.tuning import Fits, tune
+from mge_gpu.ranking.training import DEFAULTS, WITHOUT_LAYERS, default_settings
+from mge_gpu.ranking.tuning import GRID, Fits, grid_for, tune
 from tests.ranking.conftest import QUICK
 
 STUMPS = replace(QUICK, leaves=2, rounds=1)
@@ -179,6 +182,30 @@ def test_from_one_table_to_another(table: pd.DataFrame) -> None:
         transfer(train, test, ["new"], settings=QUICK)
 
 
+def test_layers_are_used_where_both_tables_know_them(table: pd.DataFrame) -> None:
+    plain = table.drop(columns="bare_channels")
+    assert default_settings(table) == DEFAULTS
+    assert default_settings(table, plain) == default_settings(plain) == WITHOUT_LAYERS
+    one_unknown = table["layer_density"].where(table.index != 3)
+    assert default_settings(table, table.assign(layer_density=one_unknown)) == WITHOUT_LAYERS
+    assert grid_for(table) == GRID and grid_for(plain) == (WITHOUT_LAYERS,)
+    knows = Ranker.fit(table, settings=replace(DEFAULTS, rounds=2, leaves=3))
+    assert set(PROFILE_KEYS) <= set(knows.metrics)
+    with pytest.raises(RankingError, match="needs the column 'bare_channels'"):
+        knows.predict(plain, GROUP)
+    without = Ranker.fit(plain, settings=replace(WITHOUT_LAYERS, rounds=2, leaves=3))
+    np.testing.assert_array_equal(without.predict(plain, GROUP), without.predict(table, GROUP))
+
+
+def test_densities_that_decide_are_found(table: pd.DataFrame) -> None:
+    """Without a word of the graph."""
+    told = table.assign(accuracy=0.1 + 0.8 * table["late_density"])
+    told = told.assign(accuracy=told.groupby(["model", "sparsity", "method"])["accuracy"].transform("mean"))
+    found = evaluate(told, grid=[replace(QUICK, views=("densities",))])
+    assert summary(found)["kendall_tau"] > 0.4
+    assert summary(found)["difference"]["kendall_tau"] > 0.3
+
+
 def test_a_method_without_a_past_stands_in_the_middle_of_the_baseline(table: pd.DataFrame) -> None:
     baseline = baseline_ranks(table)
     rows = pd.DataFrame({"method": ["erk", "new"], "sparsity": [0.9, 0.9]})
@@ -188,7 +215,7 @@ def test_a_method_without_a_past_stands_in_the_middle_of_the_baseline(table: pd.
 def test_the_command_fits_and_saves(
     table_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mge_gpu.ranking.fit.GRID", (QUICK,))
+    monkeypatch.setattr("mge_gpu.ranking.fit.grid_for", lambda table: (QUICK,))
     out = tmp_path / "fitted.json"
     assert main(["--table", str(table_path), "--out", str(out)]) == 0
     fitted = Ranker.load(out)

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from mge_gpu.errors import RankingError
 from mge_gpu.ranking.explain import ELSEWHERE, NAMES, TOPICS, contributions, reasons
-from mge_gpu.ranking.features import FEATURES, GROUP, topology_features
+from mge_gpu.ranking.features import FEATURES, GROUP, LAYER_FEATURES, topology_features
 from mge_gpu.ranking.pairs import DIFFERENCES, FEATURE_NAMES, VIEWS, columns_of, pair_features
 from mge_gpu.ranking.ranker import Ranker
 from mge_gpu.ranking.training import Settings
 from tests.ranking.shapley import shapley_values
+
+EVERYTHING = Settings(leaves=6, rounds=25, views=tuple(VIEWS), linear=0.2)
 
 
 def logistic(x: Any) -> Any:
@@ -30,9 +32,7 @@ def ranker(table: pd.DataFrame) -> Ranker:
     features = topology_features(table)
     quality = features["sinks"] + features["degree"] * 5 + features["dynamic"] * 2
     quality += np.where(table["sparsity"] > 0.85, -1, 1) * features["cut_nodes"]
-    return Ranker.fit(
-        table.assign(accuracy=logistic(quality)), settings=Settings(leaves=6, rounds=25), temperature=0.8
-    )
+    return Ranker.fit(table.assign(accuracy=logistic(quality)), settings=EVERYTHING, temperature=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_the_fallback_is_a_contribution_of_its_own(ranker: Ranker, groups: list[
 
 def test_every_feature_belongs_to_one_topic() -> None:
     named = Counter(feature for topic in TOPICS.values() for feature in topic.features)
-    assert named == Counter([*FEATURES, "dynamic"])
+    assert named == Counter([*FEATURES, "dynamic", *LAYER_FEATURES])
 
 
 def test_reasons_by_hand(groups: list[pd.DataFrame]) -> None:

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS
 from mge_gpu.metrics.report import Report
 from mge_gpu.ranking.features import (
     FEATURES,
+    LAYER_FEATURES,
     METRICS,
     WEIGHT_METRICS,
     group_codes,
@@ -19,12 +21,14 @@ from mge_gpu.ranking.features import (
     topology_features,
 )
 
+LAYERS = {name: 0.1 * number for number, name in enumerate(PROFILE_KEYS, start=1)}
+
 
 def report(**changes: float) -> Report:
     values = {"nodes": 1000, "edges": 20_000, "sink_nodes": 50, "source_nodes": 30, "disconnected_nodes": 20}
     values |= {"removable_out": 400, "removable_in": 600, "two_hop": 421, "motifs": 8e6, "k_core": 10}
     values |= {"components": 21, "cut_edges": 20, "cut_nodes": 40}
-    return Report(values | changes)
+    return Report(values | changes, info={"layers": LAYERS})
 
 
 def features(**changes: float) -> pd.Series:
@@ -53,8 +57,17 @@ def test_each_feature_by_its_definition() -> None:
         "cut_nodes": np.log(2e-3 + 1e-5),
         "dynamic": 0.0,
     }
-    assert found.to_dict() == pytest.approx(expected)
     assert set(expected) == {*FEATURES, "dynamic"}
+    expected |= {name: np.log(value) for name, value in LAYERS.items()}
+    expected["bare_channels"] = LAYERS["bare_channels"]
+    assert found.to_dict() == pytest.approx(expected)
+
+
+def test_without_layers_their_features_alone_are_missing() -> None:
+    known, unknown = report(), Report(dict(report()))
+    for reports in ({"a": known, "b": unknown}, {"b": unknown}):
+        found = topology_features(report_rows(reports, 0.9)).iloc[-1]
+        assert found.index[found.isna()].tolist() == list(LAYER_FEATURES)
 
 
 @given(st.floats(0.5, 1000))

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 import mge_gpu
 from mge_gpu.errors import MissingDependencyError, RankingError
+from mge_gpu.metrics import PROFILE_KEYS, layer_profile, profile
 from mge_gpu.metrics.report import Report
 from mge_gpu.ranking import Ranker, candidates, load_table, rank, ranked, shipped_ranker
 from mge_gpu.ranking._rank import describe
+from mge_gpu.ranking.features import METRICS
 from mge_gpu.ranking.table import PAI_METHODS
 from tests.ranking.conftest import QUICK
 
@@ -50,7 +52,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     def trace(model: nn.Module, shape: tuple[int, ...]) -> SimpleNamespace:
         calls.append("trace")
-        return SimpleNamespace(shape=shape)
+        return SimpleNamespace(model=model, shape=shape)
 
     def topometrics(
         batch: Sequence[Mapping[str, Tensor]],
@@ -74,6 +76,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     for function in (trace, topometrics):
         monkeypatch.setitem(vars(mge_gpu), function.__name__, function)
+    monkeypatch.setattr(profile, "layer_profile", lambda program, masks: layer_profile(program.model, masks))
     return calls
 
 
@@ -96,7 +99,10 @@ def test_the_frame(steps: Calls) -> None:
     added = [sum(parts.values()) for parts in frame.attrs["contributions"].values()]
     np.testing.assert_allclose(frame["score"], 0.5 + np.array(added))
     for name in RANDOM:
-        assert set(frame.attrs["masks"][name]) == {"0.weight", "2.weight", "5.weight"}
+        masks = frame.attrs["masks"][name]
+        row = frame.set_index("method").loc[name]
+        assert row[list(PROFILE_KEYS)].to_dict() == layer_profile(network(), masks)
+        assert set(masks) == {"0.weight", "2.weight", "5.weight"}
         assert frame.attrs["reports"][name]["nodes"] == 300
     assert "1932 networks" in frame.attrs["provenance"]
     assert steps.count("trace") == 1
@@ -124,7 +130,7 @@ def test_baseline_ranks_are_those_of_the_same_method_elsewhere(steps: Calls) -> 
 
 def test_only_needed_metrics_are_computed_and_those_asked_for(steps: Calls) -> None:
     rank(network(), SHAPE, sparsity=0.9, methods=RANDOM)
-    assert set(steps.wanted) == set(shipped_ranker().metrics)
+    assert set(steps.wanted) == set(METRICS)
     frame = rank(network(), SHAPE, sparsity=0.9, methods=RANDOM, metrics=["strength"])
     assert "strength" in steps.wanted
     assert "strength" in frame.columns
@@ -254,15 +260,21 @@ def test_the_masks_are_not_copied_with_the_frame(steps: Calls) -> None:
 
 def test_a_model_without_any_edge_left_is_still_ranked() -> None:
     """Quotients by no edges are NaN, which is neutral, and never a crash."""
-    metrics = shipped_ranker().metrics
+    some, none = dict.fromkeys(PROFILE_KEYS, 0.5), dict.fromkeys(PROFILE_KEYS, np.nan)
+    values = [
+        dict.fromkeys(METRICS, 1.0) | {"nodes": 9, "edges": 5},
+        dict.fromkeys(METRICS, 0.0) | {"nodes": 9, "edges": 0},
+    ]
     reports = {
-        "erk": Report(dict.fromkeys(metrics, 1.0) | {"nodes": 9, "edges": 5}),
-        "snip": Report(dict.fromkeys(metrics, 0.0) | {"nodes": 9, "edges": 0}),
+        "erk": Report(values[0], info={"layers": some}),
+        "snip": Report(values[1], info={"layers": none}),
     }
     frame = ranked(reports, 0.98, shipped_ranker())
     assert frame["score"].notna().all()
-    with pytest.raises(RankingError, match="needs the metric"):
+    with pytest.raises(RankingError, match="needs 'sink_nodes'"):
         ranked({"erk": Report({"nodes": 9, "edges": 5})}, 0.98, shipped_ranker())
+    with pytest.raises(RankingError, match=r"needs 'layer_density'.*info\['layers'\]"):
+        ranked({name: Report(values[0]) for name in reports}, 0.98, shipped_ranker())
 
 
 def test_the_provenance_warns_of_a_sparsity_that_was_never_seen() -> None:

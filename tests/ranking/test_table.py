@@ -9,13 +9,18 @@ import pandas as pd
 import pytest
 
 from mge_gpu.errors import RankingError
+from mge_gpu.metrics.profile import PROFILE_KEYS, profile
 from mge_gpu.metrics.report import PUBLISHED
-from mge_gpu.ranking.table import FILE_NAME, load_table, table_sha256
+from mge_gpu.ranking.table import FILE_NAME, LAYER_FILE, load_table, table_sha256
+from tests.ranking import published_folder
 
 
 def test_columns_get_our_names_and_values_stay(raw: pd.DataFrame, table_path: Path) -> None:
     table = load_table(table_path)
-    assert set(table.columns) == {"model", "dataset", "method", "sparsity", "seed", "accuracy", *PUBLISHED}
+    assert set(table.columns) == {"model", "dataset", "method", "sparsity", "seed", "accuracy"} | {
+        *PUBLISHED,
+        *PROFILE_KEYS,
+    }
     assert table["method"].tolist() == raw["pruning"].tolist()
     np.testing.assert_allclose(table["cut_edges"], raw["cut-edges"])
     assert all(table[key].dtype == "float64" for key in PUBLISHED)
@@ -98,9 +103,52 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
             load_table(tmp_path / name)
 
 
+def test_layers_are_joined_to_the_networks_that_they_belong_to(tmp_path: Path) -> None:
+    content = published_folder.tables()
+    layers = content[LAYER_FILE]
+    content[LAYER_FILE] = layers.sample(frac=1, random_state=0)  # their order is in layer_id
+    odd = layers.index[layers["seed"] == 2]
+    content[LAYER_FILE].loc[odd, "pruning"] = layers.loc[odd, "pruning_algorithm"]
+    content[LAYER_FILE].loc[odd, ["pruning_algorithm", "disconnected_nodes"]] = np.nan
+    table = load_table(published_folder.write(tmp_path / "all", content))
+    for network in table.to_dict("records"):
+        same = (layers["accuracy"] == network["accuracy"]) & (layers["seed"] == network["seed"])
+        same &= (layers["pruning_algorithm"] == network["method"]) & (layers["model"] == network["model"])
+        part = layers[same & (layers["sparsity"] == network["sparsity"])].sort_values("layer_id")
+        names = ["layer_sparsity", "nodes", "edges", "disconnected_nodes"]
+        expected = profile(*(part[name].tolist() for name in names))
+        if network["seed"] == 2:
+            expected["bare_channels"] = np.nan
+        assert {name: network[name] for name in PROFILE_KEYS} == pytest.approx(expected, nan_ok=True)
+    alone = published_folder.write(tmp_path / "alone", {FILE_NAME: content[FILE_NAME]})
+    assert not set(PROFILE_KEYS) & set(load_table(alone).columns)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layers: layers.drop(columns="nodes"), "lacks the column nodes"),
+        (lambda layers: pd.concat([layers, layers.iloc[:1]]), "a layer of a network twice"),
+        (lambda layers: layers.assign(seed=9), "none of its networks"),
+        (lambda layers: layers.assign(edges="many"), "'edges' must hold numbers"),
+    ],
+)
+def test_bad_layers_say_what_is_wrong(
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
+) -> None:
+    content = published_folder.tables()
+    content[LAYER_FILE] = change(content[LAYER_FILE])
+    with pytest.raises(RankingError, match=message):
+        load_table(published_folder.write(tmp_path / "bad", content))
+
+
 def test_the_published_table(published: Path) -> None:
     table = load_table(published)
     assert len(table) == 1979 - 47
     assert table["method"].nunique() == 11
     assert table["sink_nodes"].isna().sum() == 4
     assert not table.duplicated(["model", "dataset", "sparsity", "method", "seed"]).any()
+    assert table[[name for name in PROFILE_KEYS if name != "bare_channels"]].notna().all(axis=None)
+    unknown = table["bare_channels"].isna()
+    assert unknown.sum() == 164
+    assert set(table[unknown]["model"] + table[unknown]["dataset"]) == {"Resnet-32tinyimagenet"}
