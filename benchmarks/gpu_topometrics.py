@@ -6,6 +6,7 @@ both: [--device cuda] [--repeats 3] [--skip-cpu] [--out FILE]
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,10 @@ def metrics(name: str, sparsity: float, devices: list[str], repeats: int) -> dic
     for device in devices:
         graph = mge_gpu.encode(program, masks=masks, device=device)
         found |= {"nodes": graph.num_nodes, "edges": graph.num_edges}
-        found[device] = {row.pop("metric"): row for row in bench.topometrics(graph, repeats)}
+        found[device] = {}
+        for row in bench.topometrics(graph, repeats):
+            print(device, sparsity, row, file=sys.stderr, flush=True)  # of a run that is stopped
+            found[device][row.pop("metric")] = row
     if len(devices) == 2:
         gpu, cpu = (found[device] for device in devices)
         found["times_faster"] = {key: cpu[key]["seconds"] / gpu[key]["seconds"] for key in gpu}
