@@ -52,10 +52,10 @@ def check_memory(graph: "MultipartiteGraph", method: str, less: int = 0) -> None
     each = PEAK_BYTES[method] - less + (12 if method == "to_scipy" and graph.num_edges >= 2**31 else 0)
     blocks = [b for _, _, b in graph.blocks]
     scratch = MERGE_SCRATCH if any(b.overlaps for b in blocks) else 0
-    most = sum(len(b.tap) * int(b.pair_count.max(initial=0)) for b in blocks)  # no less than E, and known
+    most = sum(len(b.tap) * int(b.pair_count.max(initial=0)) for b in blocks)  # no less than E
     if most * each + scratch <= available:
         return
-    most = sum(int(b.pair_count[b.tap].sum()) for b in blocks)  # still no less than E, and cheaper to know
+    most = sum(int(b.pair_count[b.tap].sum()) for b in blocks)  # nearer to E, still cheaper than E
     if most * each + scratch <= available:
         return
     need = graph.num_edges * each + scratch

@@ -10,7 +10,7 @@ from mge_gpu.errors import GraphError, MaskError, MetricError
 from mge_gpu.graph import MultipartiteGraph, encode
 from mge_gpu.masks import check_masks
 from mge_gpu.metrics import expansion
-from mge_gpu.metrics.base import METRICS, Measured, Workspace
+from mge_gpu.metrics.base import Workspace
 from mge_gpu.metrics.measuring import Progress, Tally, measure
 from mge_gpu.metrics.report import Report
 from mge_gpu.metrics.together import TOGETHER, measure_together
@@ -84,17 +84,10 @@ def _measure_group(
     for key in (key for key in keys if key in BATCHED):
         progress(key)
         begin = time.perf_counter()
-        values = measure_batch(workspaces, key)
+        values = expansion.measure_batch(workspaces, [key])
         seconds = (time.perf_counter() - begin) / len(values)
-        for tally, value in zip(tallies, values, strict=True):
-            tally.add(key, value, seconds)
-
-
-def measure_batch(workspaces: Sequence[Workspace], key: str) -> list[Measured]:
-    """One of `BATCHED` for each of some graphs with the same partitions."""
-    if len(workspaces) > 1:
-        return [found[key] for found in expansion.measure_batch(workspaces, [key])]
-    return [METRICS[key](workspace) for workspace in workspaces]
+        for tally, found in zip(tallies, values, strict=True):
+            tally.add(key, found[key], seconds)
 
 
 def _program(

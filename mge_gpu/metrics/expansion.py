@@ -171,8 +171,8 @@ def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[
 
     A product with a small graph is over before a second thread has started on it: whole problems are
     shared out among the cores instead, and nothing is handed over inside one. Large graphs go one by
-    one, since their vectors would not fit in memory side by side. The values are those of one by one
-    up to the rounding of sums.
+    one, since their vectors would not fit in memory side by side; so does a single one. The values are
+    those of one by one up to the rounding of sums.
 
     Args:
         workspaces: of the graphs; any sizes.
@@ -189,7 +189,8 @@ def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[
         if key not in known:
             raise MetricError(f"got metric {key!r}, expected some of {', '.join(known)}")
     out: list[dict[str, Measured]] = [{} for _ in workspaces]
-    side_by_side = [w.backend.shares_cores and w.graph.num_nodes < LARGE for w in workspaces]
+    several = len(workspaces) > 1
+    side_by_side = [several and w.backend.shares_cores and w.graph.num_nodes < LARGE for w in workspaces]
     small = [k for k, together in enumerate(side_by_side) if together]
 
     def measure(j: int) -> None:
