@@ -38,15 +38,7 @@ enum Direction { OUT, IN, BOTH };
 
 // The partition that holds node v.
 __device__ inline int partition_of(const Adjacency& g, i64 v) {
-    int low = 0, high = (int)g.partitions;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (g.offset[middle] <= v)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
+    return (int)last_start(0, (u32)g.partitions, v, [&](u32 p) { return g.offset[p]; });
 }
 
 // Where a node stands in its partition.

@@ -24,12 +24,7 @@ struct alignas(16) Run {  // the length is the difference of two run_start
 extern "C" __global__ void place(
     const Part* parts, i64 count, i64 nonzeros, i32* target, i32* source, i32* tap, const i64* tap_pairs, i64* start) {
     for (i64 k = thread_number(); k < nonzeros; k += thread_count()) {
-        i64 low = 0, high = count;
-        while (high - low > 1) {
-            i64 middle = (low + high) / 2;
-            (parts[middle].nonzero <= k ? low : high) = middle;
-        }
-        const Part part = parts[low];
+        const Part part = parts[last_start(0, count, k, [&](u32 m) { return parts[m].nonzero; })];
         target[k] = part.target_offset + target[k] * part.target_stride;
         source[k] = part.source_offset + source[k] * part.source_stride;
         tap[k] += part.tap;
@@ -51,14 +46,7 @@ struct Pairs {  // nonzeros and the runs of their taps
 
 // The last index in [low, high) at which an ascending array is at most x, as it is at low.
 __device__ inline u32 last_at_most(const i64* array, u32 low, u32 high, i64 x) {
-    while (high - low > 1) {
-        u32 middle = (low + high) / 2;
-        if (array[middle] <= x)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
+    return last_start(low, high, x, [&](u32 k) { return array[k]; });
 }
 
 // The same, fast where it is near low.

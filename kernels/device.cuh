@@ -17,6 +17,19 @@ __device__ inline i64 add(i64* at, i64 x) { return (i64)atomicAdd((u64*)at, (u64
 __device__ inline double add(double* at, double x) { return atomicAdd(at, x); }
 __device__ inline float add(float* at, float x) { return atomicAdd(at, x); }
 
+// The last k in [low, high) whose start(k) is at most x; low where there is none. Starts ascend.
+template <class Start>
+__device__ inline u32 last_start(u32 low, u32 high, i64 x, Start start) {
+    while (high - low > 1) {
+        u32 middle = (low + high) / 2;
+        if (start(middle) <= x)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 // The number of this thread among all, and of all threads.
 __device__ inline i64 thread_number() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ inline i64 thread_count() { return (i64)gridDim.x * blockDim.x; }

@@ -63,15 +63,7 @@ template <class T>
 __device__ void gather(const Group* group, i64 groups, const Leg* legs, i64 first, i64 items, const T* x, T* y) {
     __shared__ T part[256];  // blocks are no larger
     for (i64 item = first + blockIdx.x; item < first + items; item += gridDim.x) {
-        i64 low = 0, high = groups;
-        while (high - low > 1) {
-            i64 middle = (low + high) / 2;
-            if (group[middle].item <= item)
-                low = middle;
-            else
-                high = middle;
-        }
-        const Group g = group[low];
+        const Group g = group[last_start(0, groups, item, [&](u32 k) { return group[k].item; })];
         u32 number = item - g.item, tiles = (g.positions + blockDim.x - 1) / blockDim.x;
         u32 channel = number / tiles, begin = number % tiles * blockDim.x;
         u32 lanes = g.positions - begin < blockDim.x ? g.positions - begin : blockDim.x;
@@ -118,15 +110,7 @@ struct Layout {  // a partition in which channels run fastest by the graph's num
 template <class T>
 __device__ void turn(const Layout* layouts, i64 count, i64 nodes, bool back, const T* x, T* out) {
     for (i64 v = thread_number(); v < nodes; v += thread_count()) {
-        i64 low = 0, high = count;
-        while (high - low > 1) {
-            i64 middle = (low + high) / 2;
-            if (layouts[middle].offset <= v)
-                low = middle;
-            else
-                high = middle;
-        }
-        const Layout p = layouts[low];
+        const Layout p = layouts[last_start(0, count, v, [&](u32 k) { return layouts[k].offset; })];
         i64 local = v - p.offset, u = v;
         if (local >= 0 && local < p.channels * p.positions) {
             u32 channel = (u32)local / (u32)p.positions, position = (u32)local - channel * (u32)p.positions;
@@ -157,15 +141,7 @@ struct Part {  // a block in one direction: where its nonzeros, its taps and its
 };
 
 __device__ inline Part part_of(const Part* parts, i64 count, i64 k) {
-    i64 low = 0, high = count;
-    while (high - low > 1) {
-        i64 middle = (low + high) / 2;
-        if (parts[middle].nonzero <= k)
-            low = middle;
-        else
-            high = middle;
-    }
-    return parts[low];
+    return parts[last_start(0, count, k, [&](u32 m) { return parts[m].nonzero; })];
 }
 
 // The output row that each nonzero leads to, among those of all blocks.
