@@ -33,11 +33,12 @@ extern "C" __global__ void place(
     }
 }
 
+template <class Weight>
 struct Pairs {  // nonzeros and the runs of their taps
     const i32* target;
     const i32* source;
     const i32* tap;
-    const float* weight;
+    const Weight* weight;
     const i64* start;  // (nonzeros + 1,)
     const i64* run_ptr;
     const i64* run_start;  // pairs before each run
@@ -56,16 +57,18 @@ __device__ inline u32 last_near(const i64* array, u32 low, u32 high, i64 x) {
     return last_at_most(array, low, low + step < high ? low + step : high, x);
 }
 
+template <class Weight>
 struct Edge {
     i32 source;
     i32 target;
-    float weight;
+    Weight weight;
     i32 left;  // edges of the same run behind it
     i32 source_step;
     i32 target_step;
 };
 
-__device__ inline Edge edge_at(const Pairs& p, u32 k, i64 e) {
+template <class Weight>
+__device__ inline Edge<Weight> edge_at(const Pairs<Weight>& p, u32 k, i64 e) {
     i32 tap = p.tap[k];
     u32 first = p.run_ptr[tap];
     i64 pair = p.run_start[first] + e - p.start[k];
@@ -76,7 +79,8 @@ __device__ inline Edge edge_at(const Pairs& p, u32 k, i64 e) {
             p.weight[k], length - j - 1, run.source_step, run.target_step};
 }
 
-__device__ inline void go_on(Edge& edge, i32 steps) {
+template <class Weight>
+__device__ inline void go_on(Edge<Weight>& edge, i32 steps) {
     edge.source += steps * edge.source_step;
     edge.target += steps * edge.target_step;
     edge.left -= steps;
@@ -90,18 +94,19 @@ struct alignas(2 * sizeof(T)) Two {
 const int ITEMS = 8;  // neighbouring edges are written by two, and a thread writes so many twos
 
 // Writes edges first ... first + count. The threads of a warp write what is next to each other, and go on from there.
-template <class Id>
-__device__ void write(const Pairs& p, u32 nonzeros, i64 first, i64 count, Id* source, Id* target, float* weight) {
-    bool aligned = ((u64)source | (u64)target) % sizeof(Two<Id>) == 0 && (u64)weight % sizeof(Two<float>) == 0;
+template <class Id, class Weight>
+__device__ void write(
+    const Pairs<Weight>& p, u32 nonzeros, i64 first, i64 count, Id* source, Id* target, Weight* weight) {
+    bool aligned = ((u64)source | (u64)target) % sizeof(Two<Id>) == 0 && (u64)weight % sizeof(Two<Weight>) == 0;
     u32 lanes = blockDim.x % 32 ? blockDim.x : 32;
     u32 offset = 2 * (threadIdx.x / lanes * ITEMS * lanes + threadIdx.x % lanes), tile = 2 * ITEMS * blockDim.x;
     i32 stride = 2 * lanes;
     for (i64 at = (i64)blockIdx.x * tile + offset; at < count; at += (i64)gridDim.x * tile) {
         u32 k = last_at_most(p.start, 0, nonzeros, first + at);
-        Edge one = edge_at(p, k, first + at);
+        Edge<Weight> one = edge_at(p, k, first + at);
         for (i64 i = at;;) {
             bool both = i + 1 < count;
-            Edge two = one;
+            Edge<Weight> two = one;
             if (one.left)
                 go_on(two, 1);
             else if (both)
@@ -109,7 +114,7 @@ __device__ void write(const Pairs& p, u32 nonzeros, i64 first, i64 count, Id* so
             if (both && aligned) {
                 *(Two<Id>*)(source + i) = {(Id)one.source, (Id)two.source};
                 *(Two<Id>*)(target + i) = {(Id)one.target, (Id)two.target};
-                *(Two<float>*)(weight + i) = {one.weight, two.weight};
+                *(Two<Weight>*)(weight + i) = {one.weight, two.weight};
             } else {
                 source[i] = one.source, target[i] = one.target, weight[i] = one.weight;
                 if (both) source[i + 1] = two.source, target[i + 1] = two.target, weight[i + 1] = two.weight;
@@ -126,20 +131,42 @@ __device__ void write(const Pairs& p, u32 nonzeros, i64 first, i64 count, Id* so
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 8) fill_i64(
+typedef unsigned short f16;  // the bits of a number: weights are copied, not computed with
+
+extern "C" __global__ void __launch_bounds__(256, 8) fill_i64_f32(
     const i32* target_node, const i32* source_node, const i32* tap, const float* value, const i64* start,
     const i64* run_ptr, const i64* run_start, const Run* run, u32 nonzeros, i64 first, i64 count, i64* source,
     i64* target, float* weight) {
-    Pairs p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
+    Pairs<float> p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
     write(p, nonzeros, first, count, source, target, weight);
 }
-extern "C" __global__ void __launch_bounds__(256, 8) fill_i32(
+
+extern "C" __global__ void __launch_bounds__(256, 8) fill_i64_f16(
+    const i32* target_node, const i32* source_node, const i32* tap, const f16* value, const i64* start,
+    const i64* run_ptr, const i64* run_start, const Run* run, u32 nonzeros, i64 first, i64 count, i64* source,
+    i64* target, f16* weight) {
+    Pairs<f16> p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
+    write(p, nonzeros, first, count, source, target, weight);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 8) fill_i32_f32(
     const i32* target_node, const i32* source_node, const i32* tap, const float* value, const i64* start,
     const i64* run_ptr, const i64* run_start, const Run* run, u32 nonzeros, i64 first, i64 count, i32* source,
     i32* target, float* weight) {
-    Pairs p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
+    Pairs<float> p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
     write(p, nonzeros, first, count, source, target, weight);
 }
+
+extern "C" __global__ void __launch_bounds__(256, 8) fill_i32_f16(
+    const i32* target_node, const i32* source_node, const i32* tap, const f16* value, const i64* start,
+    const i64* run_ptr, const i64* run_start, const Run* run, u32 nonzeros, i64 first, i64 count, i32* source,
+    i32* target, f16* weight) {
+    Pairs<f16> p = {target_node, source_node, tap, value, start, run_ptr, run_start, run};
+    write(p, nonzeros, first, count, source, target, weight);
+}
+
 MGE_EXPORT(place)
-MGE_EXPORT(fill_i64)
-MGE_EXPORT(fill_i32)
+MGE_EXPORT(fill_i64_f32)
+MGE_EXPORT(fill_i64_f16)
+MGE_EXPORT(fill_i32_f32)
+MGE_EXPORT(fill_i32_f16)

@@ -24,9 +24,6 @@ from mge_gpu._memory import peak_rss_bytes
 if TYPE_CHECKING:
     from mge_gpu.graph.multipartite import MultipartiteGraph
 
-EDGE_BYTES = 20
-"""Bytes that an edge is written down in: int64 source and target, float32 weight."""
-
 PACKAGES = ("torch", "numpy", "numba", "scipy", "cupy-cuda13x", "cupy-cuda12x")
 
 
@@ -77,18 +74,25 @@ class Clock:
         return found
 
 
-def encode(graph: "MultipartiteGraph", repeats: int = 5) -> dict[str, Any]:
+def encode(
+    graph: "MultipartiteGraph",
+    repeats: int = 5,
+    index_dtype: torch.dtype = torch.int64,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Any]:
     """Writing all edges down (`coo`): seconds, edges and bytes a second, share of the copy bandwidth.
 
     A copy reads and writes each byte; edges are only written. ``copy_share`` counts the bytes that move.
     """
     clock = Clock(graph.device, repeats)
-    size = EDGE_BYTES * graph.num_edges
+    edge_bytes = 2 * index_dtype.itemsize + dtype.itemsize
+    size = edge_bytes * graph.num_edges
     bandwidth = clock.copy_bandwidth(min(size, 1 << 30))
     clock.reset_peak()
-    seconds = clock.seconds(graph.coo)
+    seconds = clock.seconds(partial(graph.coo, index_dtype=index_dtype, dtype=dtype))
     return {
         "edges": graph.num_edges,
+        "bytes_per_edge": edge_bytes,
         "seconds": seconds,
         "edges_per_second": graph.num_edges / seconds,
         "bytes_per_second": size / seconds,

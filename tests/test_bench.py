@@ -38,6 +38,8 @@ def test_rates_of_edges_belong_together(graph: mge_gpu.MultipartiteGraph) -> Non
     assert found["edges"] == graph.num_edges
     assert found["edges_per_second"] * found["seconds"] == pytest.approx(graph.num_edges)
     assert found["bytes_per_second"] == pytest.approx(20 * found["edges_per_second"])
+    narrow = bench.encode(graph, 1, torch.int32, torch.float16)
+    assert narrow["bytes_per_second"] == pytest.approx(10 * narrow["edges_per_second"])
     assert found["copy_share"] == pytest.approx(found["bytes_per_second"] / found["copy_bytes_per_second"])
     assert found["peak_rss"] > 2**20
 

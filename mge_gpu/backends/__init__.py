@@ -53,11 +53,16 @@ class Backend(Protocol):
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
 
-    def coo(self, blocks: Sequence[Block], ids: Any = np.int64) -> tuple[Any, Any, Any]:
-        """Every edge once: source (E,), target (E,), weight (E,) float32; ``ids`` is np.int64 or np.int32."""
+    def coo(
+        self, blocks: Sequence[Block], ids: Any = np.int64, floats: Any = np.float32
+    ) -> tuple[Any, Any, Any]:
+        """Every edge once: source (E,), target (E,), weight (E,).
+
+        ``ids``: np.int64 or np.int32; ``floats``: np.float32, or np.float16, to which each weight is rounded.
+        """
 
     def coo_chunks(
-        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64
+        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64, floats: Any = np.float32
     ) -> Iterator[tuple[Any, Any, Any]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
 

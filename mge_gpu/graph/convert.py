@@ -22,6 +22,9 @@ CHUNK = 1 << 22
 IDS: dict[torch.dtype, type[np.signedinteger[Any]]] = {torch.int64: np.int64, torch.int32: np.int32}
 """Types of node ids. There are fewer than 2^31 nodes."""
 
+FLOATS: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float16: np.float16}
+"""Types of weights."""
+
 PEAK_BYTES = {
     "coo": 20,
     "to_scipy": 32,
@@ -66,23 +69,58 @@ def check_memory(graph: "MultipartiteGraph", method: str, less: int = 0) -> None
         )
 
 
-def _ids(index_dtype: torch.dtype) -> type[np.signedinteger[Any]]:
+def _types(index_dtype: torch.dtype, dtype: torch.dtype) -> tuple[Any, Any]:
     if index_dtype not in IDS:
         raise GraphError(f"got index_dtype={index_dtype!r}, expected torch.int64 or torch.int32")
-    return IDS[index_dtype]
+    if dtype not in FLOATS:
+        raise GraphError(f"got dtype={dtype!r}, expected torch.float32 or torch.float16")
+    return IDS[index_dtype], FLOATS[dtype]
 
 
-def coo(graph: "MultipartiteGraph", method: str = "coo", index_dtype: torch.dtype = torch.int64) -> Edges:
-    """(source, target, weight) of every edge: ids, ids, float32, each (E,), for a conversion."""
-    ids = _ids(index_dtype)
-    check_memory(graph, method, 2 * (8 - np.dtype(ids).itemsize))
+def _check_range(graph: "MultipartiteGraph", dtype: torch.dtype) -> None:
+    """Refuse weights beyond the range of their type, before any edge is written."""
+    if dtype is torch.float32:
+        return
+    most = torch.finfo(dtype).max
+    for _, target, block in graph.blocks:
+        largest = float(block.weight.max(initial=0))
+        if largest > most:
+            raise GraphError(_beyond(f"a weight of {largest:g} in {graph.partitions[target].name!r}", dtype))
+
+
+def _beyond(what: str, dtype: torch.dtype) -> str:
+    return f"got {what}, {dtype} holds at most {torch.finfo(dtype).max:g}; use dtype=torch.float32"
+
+
+def _checked(weight: torch.Tensor, sums: bool) -> torch.Tensor:
+    """The weights. Of those that are sums each must lie in the range of its type, too."""
+    if sums and weight.dtype is torch.float16 and len(weight) and bool(weight.max().isinf()):
+        raise GraphError(_beyond("an edge whose weights add up to more", weight.dtype))
+    return weight
+
+
+def coo(
+    graph: "MultipartiteGraph",
+    method: str = "coo",
+    index_dtype: torch.dtype = torch.int64,
+    dtype: torch.dtype = torch.float32,
+) -> Edges:
+    """(source, target, weight) of every edge, each (E,), for a conversion."""
+    ids, floats = _types(index_dtype, dtype)
+    _check_range(graph, dtype)
+    spared = 2 * (8 - np.dtype(ids).itemsize) + 4 - np.dtype(floats).itemsize
+    check_memory(graph, method, spared)
     backend = graph.backend
-    source, target, weight = map(backend.tensor, backend.coo([b for _, _, b in graph.blocks], ids))
-    return source, target, weight
+    blocks = [b for _, _, b in graph.blocks]
+    source, target, weight = map(backend.tensor, backend.coo(blocks, ids, floats))
+    return source, target, _checked(weight, any(b.overlaps for b in blocks))
 
 
 def coo_chunks(
-    graph: "MultipartiteGraph", chunks: int, index_dtype: torch.dtype = torch.int64
+    graph: "MultipartiteGraph",
+    chunks: int,
+    index_dtype: torch.dtype = torch.int64,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[Edges]:
     """The edges of `coo` in pieces of at most ``chunks`` edges; True stands for `CHUNK`.
 
@@ -91,9 +129,12 @@ def coo_chunks(
     limit = CHUNK if chunks is True else chunks
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise GraphError(f"got chunks={chunks!r}, expected True or the most edges of a chunk, at least 1")
-    backend, ids = graph.backend, _ids(index_dtype)
-    pieces = backend.coo_chunks([b for _, _, b in graph.blocks], limit, ids)
-    return ((backend.tensor(s), backend.tensor(t), backend.tensor(w)) for s, t, w in pieces)
+    backend, (ids, floats) = graph.backend, _types(index_dtype, dtype)
+    _check_range(graph, dtype)
+    blocks = [b for _, _, b in graph.blocks]
+    sums = any(b.overlaps for b in blocks)
+    pieces = backend.coo_chunks(blocks, limit, ids, floats)
+    return ((backend.tensor(s), backend.tensor(t), _checked(backend.tensor(w), sums)) for s, t, w in pieces)
 
 
 def partition_of_nodes(graph: "MultipartiteGraph") -> np.ndarray:

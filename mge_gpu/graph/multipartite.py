@@ -122,29 +122,38 @@ class MultipartiteGraph:
         return mask
 
     @overload
-    def coo(self, chunks: None = None, index_dtype: torch.dtype = ...) -> Edges: ...
+    def coo(self, chunks: None = None, index_dtype: torch.dtype = ..., dtype: torch.dtype = ...) -> Edges: ...
 
     @overload
-    def coo(self, chunks: int, index_dtype: torch.dtype = ...) -> Iterator[Edges]: ...
+    def coo(
+        self, chunks: int, index_dtype: torch.dtype = ..., dtype: torch.dtype = ...
+    ) -> Iterator[Edges]: ...
 
     def coo(
-        self, chunks: int | None = None, index_dtype: torch.dtype = torch.int64
+        self,
+        chunks: int | None = None,
+        index_dtype: torch.dtype = torch.int64,
+        dtype: torch.dtype = torch.float32,
     ) -> Edges | Iterator[Edges]:
         """All edges as (source, target, weight): int64, int64, float32 tensors of length E.
 
         Each edge appears once; where several routes lead from one node to another the weight is
-        their sum. Edges come block by block. Takes 20 bytes an edge, 12 with ids of 32 bits.
+        their sum. Edges come block by block. Takes 20 bytes an edge, 12 with ids of 32 bits, and two
+        less with weights of 16.
 
         Args:
             chunks: instead of all edges at once an iterator of such triples, of at most this many edges
                 each (True: about four million, 84 MB). Each edge comes once, with the weight that it has
                 in ``coo()``, in an order that depends on the size; memory is O(chunk + nodes).
             index_dtype: of source and target, ``torch.int64`` or ``torch.int32``, which holds every id.
+            dtype: of weight, ``torch.float32`` or ``torch.float16``, to which each is rounded (sums at the
+                end); those below 3e-8 become 0, their edges stay.
 
         Raises:
             NotEnoughMemoryError: all at once they would not fit the memory that is available. The
                 conversions below raise it, too.
-            GraphError: ``chunks`` is neither True nor a positive number, or ids are of another type.
+            GraphError: ``chunks`` is neither True nor a positive number, ids or weights are of another
+                type, or a weight is too large for float16 (65,504).
 
         Example:
             >>> import mge_gpu
@@ -156,8 +165,8 @@ class MultipartiteGraph:
         from mge_gpu.graph.convert import coo, coo_chunks
 
         if chunks is None:
-            return coo(self, index_dtype=index_dtype)
-        return coo_chunks(self, chunks, index_dtype)
+            return coo(self, index_dtype=index_dtype, dtype=dtype)
+        return coo_chunks(self, chunks, index_dtype, dtype)
 
     def to_scipy(self) -> "scipy.sparse.csr_array":
         """The adjacency matrix A with A[u, v] = |w| for u -> v, (N, N) float32 CSR."""

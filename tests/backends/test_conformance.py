@@ -178,6 +178,29 @@ def test_degrees_and_edges(backend: Any) -> None:
     on_networks(check)
 
 
+def test_edges_of_any_type(backend: Any) -> None:
+    """Each edge once; weights of 16 bits are rounded after sums are formed."""
+
+    def check(graph: MultipartiteGraph) -> None:
+        blocks, (source, target, weight) = [b for _, _, b in graph.blocks], edges_of(graph)
+        order = np.lexsort((source, target))
+        for ids, floats in (
+            (np.int64, np.float32),
+            (np.int32, np.float32),
+            (np.int64, np.float16),
+            (np.int32, np.float16),
+        ):
+            whole = backend.coo(blocks, ids, floats)
+            assert [x.dtype for x in whole] == [ids, ids, floats]
+            again = np.lexsort((whole[0], whole[1]))
+            assert np.array_equal(whole[0][again], source[order])
+            assert np.array_equal(whole[1][again], target[order])
+            spacing = np.spacing(weight[order].astype(floats)).astype(np.float64)
+            assert (np.abs(whole[2][again] - weight[order].astype(np.float64)) <= 1.01 * spacing).all()
+
+    on_networks(check)
+
+
 def test_operator(backend: Any) -> None:
     """Each block applied forwards, backwards, or both, in any combination."""
     generator = np.random.default_rng(0)
@@ -496,6 +519,7 @@ def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     backend.power_sums(blocks[0], np.ones((1, n)), [(0, 1, 0)], n)
     _, parent = backend.components(g)
     backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks), backend.coo(blocks, np.int32)
+    backend.coo(blocks, np.int64, np.float16), backend.coo(blocks, np.int32, np.float16)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes, np.int64))
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes))

@@ -32,8 +32,8 @@ def in_order(edges: Any) -> list[np.ndarray]:
     return [x[order] for x in edges]
 
 
-def on_host(edges: Any, ids: Any = np.int64) -> list[np.ndarray]:
-    assert [x.dtype for x in edges] == [ids, ids, np.float32]
+def on_host(edges: Any, ids: Any = np.int64, floats: Any = np.float32) -> list[np.ndarray]:
+    assert [x.dtype for x in edges] == [ids, ids, floats]
     return [x.get() for x in edges]
 
 
@@ -44,6 +44,14 @@ def assert_equal(found: Any, blocks: list[Block]) -> None:
     np.testing.assert_allclose(given[2], expected[2], rtol=1e-6)
 
 
+def assert_halves(found: Any, blocks: list[Block]) -> None:
+    """The same edges with weights rounded to float16, after sums are formed."""
+    expected, given = in_order(CpuBackend().coo(blocks)), in_order(found)
+    assert given[0].tolist() == expected[0].tolist() and given[1].tolist() == expected[1].tolist()
+    near = np.abs(given[2].astype(np.float64) - expected[2]) <= np.spacing(given[2]).astype(np.float64) * 0.51
+    assert near.all()
+
+
 @pytest.mark.parametrize("threads", [1, 3, 64])
 def test_all_blocks_at_once(threads: int) -> None:
     backend = CudaBackend(HostRuntime(threads))
@@ -51,6 +59,7 @@ def test_all_blocks_at_once(threads: int) -> None:
         blocks = blocks_of(graph)
         for ids in (np.int64, np.int32):
             assert_equal(on_host(backend.coo(blocks, ids), ids), blocks)
+            assert_halves(on_host(backend.coo(blocks, ids, np.float16), ids, np.float16), blocks)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 64, 1001])
@@ -61,11 +70,12 @@ def test_pieces(limit: int) -> None:
         blocks = blocks_of(graph)
         if limit == 1 and graph.num_edges > 2000:
             continue
-        ids = np.int32 if limit % 2 else np.int64
-        pieces = [on_host(p, ids) for p in backend.coo_chunks(blocks, limit, ids)]
+        ids, floats = (np.int32, np.float32) if limit % 2 else (np.int64, np.float16)
+        check = assert_halves if floats is np.float16 else assert_equal
+        pieces = [on_host(p, ids, floats) for p in backend.coo_chunks(blocks, limit, ids, floats)]
         assert all(0 < len(p[0]) <= limit for p in pieces)
         if pieces:
-            assert_equal([np.concatenate([p[k] for p in pieces]) for k in range(3)], blocks)
+            check([np.concatenate([p[k] for p in pieces]) for k in range(3)], blocks)
 
 
 @pytest.mark.parametrize("limits", [(1, 1), (300, 40)])

@@ -158,17 +158,17 @@ def test_edges_come_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1), nn.Conv2d(4, 3, 3, padding=1))
     blocks = [b for _, _, b in mge_gpu.encode(model, (2, 6, 6), random_masks(model, 0.5)).blocks]
     assert {b.overlaps for b in blocks} == {True, False}
-    backend = CudaBackend(ShortRuntime({"fill_i64": 2}))
+    backend = CudaBackend(ShortRuntime({"fill_i64_f32": 2}))
     expected = sorted(zip(*(a.tolist() for a in CpuBackend().coo(blocks)), strict=True))
     pieces = [host(backend, piece) for piece in backend.coo_chunks(blocks, 200)]
     found = sorted(edge for piece in pieces for edge in zip(*(a.tolist() for a in piece), strict=True))
-    assert backend.runtime.short["fill_i64"] == 0
+    assert backend.runtime.short["fill_i64_f32"] == 0
     assert [e[:2] for e in found] == [e[:2] for e in expected]
     np.testing.assert_allclose([e[2] for e in found], [e[2] for e in expected], rtol=1e-6)
 
 
 def test_all_edges_at_once_are_refused_with_the_way_out(graph: Any) -> None:
-    backend = CudaBackend(ShortRuntime({"fill_i64": -1}))
+    backend = CudaBackend(ShortRuntime({"fill_i64_f32": -1}))
     with pytest.raises(NotEnoughMemoryError, match=r"coo\(chunks=True\)"):
         backend.coo([block for _, _, block in graph.blocks])
 

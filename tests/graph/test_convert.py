@@ -61,6 +61,39 @@ def test_ids_of_32_bits(graph: MultipartiteGraph) -> None:
         graph.coo(index_dtype=torch.int16)
 
 
+def test_weights_of_16_bits(graph: MultipartiteGraph) -> None:
+    source, target, weight = graph.coo()
+    found = graph.coo(index_dtype=torch.int32, dtype=torch.float16)
+    assert [x.dtype for x in found] == [torch.int32, torch.int32, torch.float16]
+    assert found[0].tolist() == source.tolist() and found[1].tolist() == target.tolist()
+    assert torch.equal(found[2], weight.half())
+    pieces = list(graph.coo(7, dtype=torch.float16))
+    assert all(x.dtype == torch.float16 for _, _, x in pieces)
+    half = {(s, t): w for piece in pieces for s, t, w in zip(*(x.tolist() for x in piece), strict=True)}
+    expected = zip(source.tolist(), target.tolist(), weight.half().tolist(), strict=True)
+    assert half == {(s, t): w for s, t, w in expected}
+    with pytest.raises(GraphError, match=r"got dtype=torch.float64, expected torch.float32 or torch.float16"):
+        graph.coo(dtype=torch.float64)
+
+
+def test_weights_too_large_for_16_bits() -> None:
+    """A weight by itself; two that meet in one edge of overlapping windows."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.MaxPool2d(2, 1), nn.Conv2d(1, 1, 2, bias=False))
+    for layer in (model[0], model[2]):
+        nn.init.constant_(layer.weight, 40_000.0)
+    graph = mge_gpu.encode(model, (1, 4, 4))
+    for get in (lambda **k: graph.coo(**k), lambda **k: list(graph.coo(True, **k))):
+        assert get(dtype=torch.float32)
+        with pytest.raises(
+            GraphError, match="got an edge whose weights add up to more, torch.float16 holds at"
+        ):
+            get(dtype=torch.float16)
+    nn.init.constant_(model[0].weight, 1e6)
+    graph = mge_gpu.encode(model, (1, 4, 4))
+    with pytest.raises(GraphError, match=r"got a weight of 1e\+06 in '0', .*; use dtype=torch.float32"):
+        graph.coo(True, dtype=torch.float16)
+
+
 def test_scipy(graph: MultipartiteGraph) -> None:
     matrix = graph.to_scipy()
     assert matrix.format == "csr" and matrix.shape == (graph.num_nodes,) * 2 and matrix.dtype == np.float32

@@ -64,15 +64,17 @@ class CpuBackend:
         run(lambda k: neighbours.degrees(adjacency, ends[k], ends[k + 1], indeg, outdeg), len(ends) - 1)
         return indeg, outdeg
 
-    def coo(self, blocks: Sequence[Block], ids: Any = np.int64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Every edge once: source and target int64 (or int32), weight float32, block by block."""
-        return coo.coo(list(blocks), ids)
+    def coo(
+        self, blocks: Sequence[Block], ids: Any = np.int64, floats: Any = np.float32
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every edge once: source and target of type ``ids``, weight of type ``floats``, block by block."""
+        return coo.coo(list(blocks), ids, floats)
 
     def coo_chunks(
-        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64
+        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64, floats: Any = np.float32
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
-        return coo.coo_chunks(list(blocks), limit, ids)
+        return coo.coo_chunks(list(blocks), limit, ids, floats)
 
     def total_weight(self, blocks: Sequence[Block]) -> float:
         """Sum of all edge weights."""

@@ -100,9 +100,9 @@ def add_up(source: np.ndarray, target: np.ndarray, value: np.ndarray) -> int:
     return k + 1
 
 
-def empty(size: int, ids: Any = np.int64) -> Edges:
-    """Arrays for edges: source and target of type ``ids``, weight float32."""
-    return np.empty(size, ids), np.empty(size, ids), np.empty(size, np.float32)
+def empty(size: int, ids: Any = np.int64, floats: Any = np.float32) -> Edges:
+    """Arrays for edges: source and target of type ``ids``, weight of type ``floats``."""
+    return np.empty(size, ids), np.empty(size, ids), np.empty(size, floats)
 
 
 def count_pairs(block: Block) -> int:
@@ -115,16 +115,18 @@ def _starts(block: Block) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(block.pair_count[block.tap])]).astype(np.int64)
 
 
-def _writer(block: Block) -> tuple[np.ndarray, Callable[[int, Edges], None]]:
-    """Where each nonzero starts, and a function that writes from a given pair on."""
+def _writer(block: Block, floats: Any = np.float32) -> tuple[np.ndarray, Callable[[int, Edges], None]]:
+    """Where each nonzero starts, and a function that writes from a given pair on; weights are ``floats``."""
     start = _starts(block)
+    weight = _bits(block.weight.astype(floats, copy=False))
 
     def write(first: int, out: Edges) -> None:
+        source, target, value = out
         write_edges(
             block.target_channel,
             block.source_channel,
             block.tap,
-            block.weight,
+            weight,
             start,
             block.run_ptr,
             block.runs,
@@ -133,10 +135,17 @@ def _writer(block: Block) -> tuple[np.ndarray, Callable[[int, Edges], None]]:
             block.target_channel_stride,
             block.source_channel_stride,
             first,
-            *out,
+            source,
+            target,
+            _bits(value),
         )
 
     return start, write
+
+
+def _bits(weight: np.ndarray) -> np.ndarray:
+    """float16 as numbers that compiled code can copy."""
+    return weight.view(np.uint16) if weight.dtype == np.float16 else weight
 
 
 def fill(write: Callable[[int, Edges], None], first: int, out: Edges) -> None:
@@ -156,7 +165,7 @@ def _piece(edges: Edges, first: int, last: int) -> Edges:
     return source, target, value
 
 
-def merged(block: Block, limit: int, ids: Any = np.int64) -> Iterator[Edges]:
+def merged(block: Block, limit: int, ids: Any = np.int64, floats: Any = np.float32) -> Iterator[Edges]:
     """The edges of a block whose nonzeros meet, in pieces of at most ``limit`` pairs or of one cell."""
     order = call(lambda: np.lexsort((block.source_channel, block.target_channel)))
     columns = ("target_channel", "source_channel", "tap", "weight")
@@ -173,7 +182,9 @@ def merged(block: Block, limit: int, ids: Any = np.int64) -> Iterator[Edges]:
         a, b = cuts[first + k : first + k + 2]
         out = empty(b - a, ids)
         write(a, out)
-        return _piece(out, 0, add_up(*out))
+        source, target, value = _piece(out, 0, add_up(*out))
+        with np.errstate(over="ignore"):  # infinity says it
+            return source, target, value.astype(floats, copy=False)
 
     for first in range(0, len(cuts) - 1, threads):
         yield from run(partial(task, first), min(threads, len(cuts) - 1 - first))
@@ -192,13 +203,13 @@ def _cuts(bounds: np.ndarray, limit: int) -> list[int]:
     return cuts
 
 
-def coo(blocks: list[Block], ids: Any = np.int64) -> Edges:
+def coo(blocks: list[Block], ids: Any = np.int64, floats: Any = np.float32) -> Edges:
     """All edges of all blocks; only blocks whose nonzeros can meet are merged."""
     plain = [b for b in blocks if not b.overlaps]
-    extra = [e for b in blocks if b.overlaps for e in merged(b, SCRATCH, ids)]
+    extra = [e for b in blocks if b.overlaps for e in merged(b, SCRATCH, ids, floats)]
     sizes = [count_pairs(b) for b in plain]
     rest = sum(len(e[0]) for e in extra)
-    out = empty(sum(sizes) + rest, ids)
+    out = empty(sum(sizes) + rest, ids, floats)
     at = sum(sizes)
     extra.reverse()
     while extra:  # memory is given back piece by piece, before that of the plain blocks is touched
@@ -208,20 +219,22 @@ def coo(blocks: list[Block], ids: Any = np.int64) -> Edges:
         at += len(edges[0])
     at = 0
     for block, size in zip(plain, sizes, strict=True):
-        fill(_writer(block)[1], 0, _piece(out, at, at + size))
+        fill(_writer(block, floats)[1], 0, _piece(out, at, at + size))
         at += size
     return out
 
 
-def coo_chunks(blocks: list[Block], limit: int, ids: Any = np.int64) -> Iterator[Edges]:
+def coo_chunks(
+    blocks: list[Block], limit: int, ids: Any = np.int64, floats: Any = np.float32
+) -> Iterator[Edges]:
     """The edges of `coo` in pieces of at most ``limit``, each edge once.
 
     Memory is O(limit + the pairs between two channels of a block whose nonzeros meet).
     """
     total = sum(count_pairs(b) for b in blocks if not b.overlaps)
-    out, at = empty(min(limit, total), ids), 0
+    out, at = empty(min(limit, total), ids, floats), 0
     for block in (b for b in blocks if not b.overlaps):
-        start, write = _writer(block)
+        start, write = _writer(block, floats)
         first, size = 0, int(start[-1])
         while first < size:
             last = min(size, first + len(out[0]) - at)
@@ -231,8 +244,8 @@ def coo_chunks(blocks: list[Block], limit: int, ids: Any = np.int64) -> Iterator
             if at == len(out[0]):
                 yield out
                 total -= at
-                out, at = empty(min(limit, total), ids), 0
+                out, at = empty(min(limit, total), ids, floats), 0
     for block in (b for b in blocks if b.overlaps):
-        for edges in merged(block, limit, ids):
+        for edges in merged(block, limit, ids, floats):
             for k in range(0, len(edges[0]), limit):
                 yield _piece(edges, k, k + limit)

@@ -131,9 +131,11 @@ class CudaBackend:
         return indeg, outdeg
 
     @_active
-    def coo(self, blocks: Sequence[Block], ids: Any = np.int64) -> tuple[Any, Any, Any]:
-        """Every edge once: source and target int64 (or int32), weight float32, block by block."""
-        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks), self._kept, ids))
+    def coo(
+        self, blocks: Sequence[Block], ids: Any = np.int64, floats: Any = np.float32
+    ) -> tuple[Any, Any, Any]:
+        """Every edge once: source and target of type ``ids``, weight of type ``floats``, block by block."""
+        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks), self._kept, ids, floats))
         if edges is Outcome.SHORT:
             self._forget()
             raise NotEnoughMemoryError(
@@ -143,10 +145,10 @@ class CudaBackend:
         return edges
 
     def coo_chunks(
-        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64
+        self, blocks: Sequence[Block], limit: int, ids: Any = np.int64, floats: Any = np.float32
     ) -> Iterator[tuple[Any, Any, Any]]:
         """The edges of `coo` in pieces of at most ``limit``, each edge once."""
-        pieces = coo.coo_chunks(self.runtime, list(blocks), limit, ids)
+        pieces = coo.coo_chunks(self.runtime, list(blocks), limit, ids, floats)
         while True:
             with self.runtime.active():  # not while the caller works on a piece
                 piece = next(pieces, None)

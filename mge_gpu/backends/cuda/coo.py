@@ -55,7 +55,8 @@ class Filler:
         )
         self.run = xp.asarray(np.ascontiguousarray(runs[:, [0, 1, 3, 4]], np.int32))
         self.columns = [side_by_side(runtime, [getattr(b, c) for b in blocks], np.int32) for c in COLUMNS]
-        self.weight = side_by_side(runtime, [b.weight for b in blocks], np.float32)
+        weight = side_by_side(runtime, [b.weight for b in blocks], np.float32)
+        self.weights = {weight.dtype: weight}
         self.nonzeros = int(nonzeros[-1])
         pairs = xp.empty(self.nonzeros + 1, np.int64)
         runtime.launch(
@@ -67,16 +68,19 @@ class Filler:
 
     def fill(self, first: int, edges: Edges) -> None:
         """Write pairs from number ``first`` on until the three arrays are full."""
-        kernel, count = f"fill_i{8 * edges[0].dtype.itemsize}", len(edges[0])
+        ids, floats, count = edges[0].dtype, edges[2].dtype, len(edges[0])
+        if floats not in self.weights:
+            self.weights[floats] = self.weights[np.dtype(np.float32)].astype(floats)
+        kernel = f"fill_i{8 * ids.itemsize}_f{8 * floats.itemsize}"
         self.runtime.launch(
-            "coo", kernel, self.runtime.threads(-(-count // EACH)), *self.columns, self.weight, self.start,
-            self.run_ptr, self.run_start, self.run, np.uint32(self.nonzeros), np.int64(first),
+            "coo", kernel, self.runtime.threads(-(-count // EACH)), *self.columns, self.weights[floats],
+            self.start, self.run_ptr, self.run_start, self.run, np.uint32(self.nonzeros), np.int64(first),
             np.int64(count), *edges,
         )  # fmt: skip
 
-    def made(self, first: int, last: int, ids: Any = np.int64) -> Edges:
-        """Pairs ``first`` to ``last``, with node ids of type ``ids``."""
-        edges = _empty(self.runtime, last - first, ids)
+    def made(self, first: int, last: int, ids: Any = np.int64, floats: Any = np.float32) -> Edges:
+        """Pairs ``first`` to ``last``, with node ids of type ``ids`` and weights of type ``floats``."""
+        edges = _empty(self.runtime, last - first, ids, floats)
         self.fill(first, edges)
         return edges
 
@@ -113,8 +117,8 @@ class Kept:
         return self._filler
 
 
-def _empty(runtime: Runtime, size: int, ids: Any) -> Edges:
-    source, target, weight = (runtime.xp.empty(size, t) for t in (ids, ids, np.float32))
+def _empty(runtime: Runtime, size: int, ids: Any, floats: Any) -> Edges:
+    source, target, weight = (runtime.xp.empty(size, t) for t in (ids, ids, floats))
     return source, target, weight
 
 
@@ -147,14 +151,16 @@ def _ready(runtime: Runtime, blocks: Sequence[Block]) -> Filler:
     return filler
 
 
-def _plain_pieces(runtime: Runtime, blocks: Sequence[Block], limit: int, ids: Any) -> Iterator[Edges]:
+def _plain_pieces(
+    runtime: Runtime, blocks: Sequence[Block], limit: int, ids: Any, floats: Any
+) -> Iterator[Edges]:
     """Pieces of at most ``limit`` edges, fewer where memory is short; no two nonzeros meet in one edge."""
     for batch in _batches(blocks, max(limit, FEWEST)):
         filler = _ready(runtime, batch)
         at, size = 0, filler.size
         while at < size:
             last = min(size, at + limit)
-            edges = attempt(runtime, partial(filler.made, at, last, ids))
+            edges = attempt(runtime, partial(filler.made, at, last, ids, floats))
             if edges is Outcome.SHORT:
                 if limit <= FEWEST:
                     raise _short(last - at)
@@ -164,7 +170,7 @@ def _plain_pieces(runtime: Runtime, blocks: Sequence[Block], limit: int, ids: An
             yield edges
 
 
-def _merged_pieces(runtime: Runtime, block: Block, limit: int, ids: Any) -> Iterator[Edges]:
+def _merged_pieces(runtime: Runtime, block: Block, limit: int, ids: Any, floats: Any) -> Iterator[Edges]:
     """Pieces of at most ``limit`` pairs, or of the nonzeros of one edge, with equal edges merged."""
     order = np.lexsort((block.source_channel, block.target_channel))  # what may meet comes together
     fields: dict[str, Any] = {name: getattr(block, name)[order] for name in (*COLUMNS, "weight")}
@@ -178,7 +184,7 @@ def _merged_pieces(runtime: Runtime, block: Block, limit: int, ids: Any) -> Iter
         most = int(np.searchsorted(bounds, bounds[at] + limit, side="right"))
         after = max(at + 1, most - 1)
         first, last = int(bounds[at]), int(bounds[after])
-        edges = attempt(runtime, lambda: _merged(runtime.xp, ids, *filler.made(first, last)))  # noqa: B023
+        edges = attempt(runtime, lambda: _merged(runtime.xp, ids, floats, *filler.made(first, last)))  # noqa: B023
         if edges is Outcome.SHORT:
             if limit <= FEWEST or after == at + 1:
                 raise _short(last - first)
@@ -188,13 +194,13 @@ def _merged_pieces(runtime: Runtime, block: Block, limit: int, ids: Any) -> Iter
         yield edges
 
 
-def _merged(xp: Any, ids: Any, source: Any, target: Any, weight: Any) -> Edges:
+def _merged(xp: Any, ids: Any, floats: Any, source: Any, target: Any, weight: Any) -> Edges:
     """Equal edges become one, with the sum of their weights in float64."""
     key = target << 31 | source  # node ids are 32-bit
     distinct, back = xp.unique(key, return_inverse=True)
     total = xp.bincount(back.ravel(), weights=weight.astype(np.float64), minlength=len(distinct))
     source, target = (x.astype(ids, copy=False) for x in (distinct & (1 << 31) - 1, distinct >> 31))
-    return source, target, total.astype(np.float32)
+    return source, target, total.astype(np.float32).astype(floats, copy=False)  # as the CPU rounds
 
 
 def _sorted_out(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
@@ -203,29 +209,31 @@ def _sorted_out(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
     return [b for b in held if not b.overlaps], [b for b in held if b.overlaps]
 
 
-def coo_chunks(runtime: Runtime, blocks: Sequence[Block], limit: int, ids: Any) -> Iterator[Edges]:
+def coo_chunks(
+    runtime: Runtime, blocks: Sequence[Block], limit: int, ids: Any, floats: Any
+) -> Iterator[Edges]:
     """Every edge once, in pieces of at most ``limit``."""
     plain, meeting = _sorted_out(blocks)
-    yield from _plain_pieces(runtime, plain, limit, ids)
+    yield from _plain_pieces(runtime, plain, limit, ids, floats)
     for block in meeting:
-        for edges in _merged_pieces(runtime, block, limit, ids):
+        for edges in _merged_pieces(runtime, block, limit, ids, floats):
             for k in range(0, len(edges[0]), limit):
                 yield _part(edges, k, k + limit)
 
 
-def coo(runtime: Runtime, blocks: Sequence[Block], kept: Kept, ids: Any) -> Edges:
-    """Every edge once: source and target of type ``ids``, weight float32, block by block.
+def coo(runtime: Runtime, blocks: Sequence[Block], kept: Kept, ids: Any, floats: Any) -> Edges:
+    """Every edge once: source and target of type ``ids``, weight of type ``floats``, block by block.
 
     Edges go straight to their place; only those of blocks in which several nonzeros may lead to one edge are
     merged before that, and stand at the end.
     """
     plain, meeting = _sorted_out(blocks)
-    extra = [part for block in meeting for part in _merged_pieces(runtime, block, MERGED, ids)]
+    extra = [part for block in meeting for part in _merged_pieces(runtime, block, MERGED, ids, floats)]
     batches = list(_batches(plain, TOGETHER))
     filler = kept.filler(runtime, batches[0]) if batches else None
     sizes = [filler.size] if filler is not None else []
     sizes += [sum(int(b.pair_count[b.tap].sum()) for b in batch) for batch in batches[1:]]
-    edges = _empty(runtime, sum(sizes) + sum(len(part[0]) for part in extra), ids)
+    edges = _empty(runtime, sum(sizes) + sum(len(part[0]) for part in extra), ids, floats)
     at = 0
     for batch, size in zip(batches, sizes, strict=True):
         filler = filler or Filler(runtime, batch)
