@@ -22,12 +22,14 @@ def largest_eigenvalue(
     tol: float = 1e-5,
     max_iterations: int = 2000,
     seed: int = 0,
+    start: Any = None,
     dtype: type[np.floating] = np.float64,
     like: Any = None,
 ) -> tuple[float, LanczosInfo]:
     """The algebraically largest eigenvalue of a symmetric operator on (n,) vectors of ``dtype``.
 
-    The vectors are arrays of the kind of ``like`` (CuPy's, say); NumPy's by default.
+    The vectors are arrays of the kind of ``like`` (CuPy's, say); NumPy's by default. The first is ``start``
+    (n,), which must not be orthogonal to the eigenvectors wanted, or random numbers of ``seed``.
 
     Loss of orthogonality only repeats eigenvalues that have converged already, and leaves the residual
     beta_m |s_m| of the largest one true (Paige, Linear Algebra and its Applications 34, 1980). So
@@ -49,8 +51,9 @@ def largest_eigenvalue(
     """
     if n == 0:
         return 0.0, LanczosInfo(True, 0, 0, 0, np.zeros(0))
-    now = np.asarray(np.random.default_rng(seed).standard_normal(n, dtype), like=like)
-    now /= dtype(kernels.norm(now))
+    if start is None:
+        start = np.asarray(np.random.default_rng(seed).standard_normal(n, dtype), like=like)
+    now = start * dtype(1 / kernels.norm(start))
     before = np.zeros(n, dtype, like=like)
     smallest = 64 * float(np.finfo(dtype).eps)
     alphas: list[float] = []

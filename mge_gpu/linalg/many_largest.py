@@ -22,14 +22,15 @@ def largest_of_each(
     tol: float = 1e-5,
     max_iterations: int = 2000,
     seed: int = 0,
+    start: torch.Tensor | None = None,  # (R, width)
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float64], ManyInfo]:
     """The algebraically largest eigenvalue of each of R symmetric operators.
 
-    The method, the random start and the moment at which an operator's value is taken are those of
-    `largest.largest_eigenvalue` for each alone; they take steps until the last of them is done. The arguments
-    are those of `many.largest_magnitudes`.
+    The method, the start (a row each, or one random vector for all) and the moment at which an operator's
+    value is taken are those of `largest.largest_eigenvalue` for each alone; they take steps until the last of
+    them is done. The other arguments are those of `many.largest_magnitudes`.
 
     Returns:
         values (R,) float64, 0.0 for n = 0, and how the run went.
@@ -50,10 +51,11 @@ def largest_of_each(
     if n and operators:
         place = torch.device(device)
         with rows.plain(place), torch.no_grad():
-            start = np.random.default_rng(seed).standard_normal(n, _numpy(dtype))
-            now = torch.zeros(operators, rows.width(n), dtype=dtype, device=place)
-            now[:, :n] = torch.from_numpy(start).to(place)
-            products = _run(apply, now, looks, min(n, max_iterations))
+            if start is None:
+                numbers = np.random.default_rng(seed).standard_normal(n, _numpy(dtype))
+                start = torch.zeros(operators, rows.width(n), dtype=dtype, device=place)
+                start[:, :n] = torch.from_numpy(numbers).to(place)
+            products = _run(apply, start.clone(), looks, min(n, max_iterations))
     values = np.array([look.value for look in looks])
     bounds = np.array([look.bound for look in looks]).reshape(-1, 1)
     info = ManyInfo(np.array([look.done for look in looks], bool), products, bounds)

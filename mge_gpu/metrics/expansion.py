@@ -14,6 +14,7 @@ from mge_gpu.linalg.lanczos import LanczosInfo, extreme_eigenvalues, singular_va
 from mge_gpu.linalg.largest import largest_eigenvalue
 from mge_gpu.metrics import spectra
 from mge_gpu.metrics.base import Measured, Workspace, metric
+from mge_gpu.metrics.colours import laplacian_signs, two_colours
 from mge_gpu.metrics.together import Together
 
 TOLERANCE = 3e-5
@@ -21,29 +22,6 @@ TOLERANCE = 3e-5
 
 FINE, FINE_NODES = 1e-7, 1 << 14
 """The bound for the gap of graphs of at most so many nodes, in double precision: it costs next to nothing."""
-
-
-def two_colours(w: Workspace) -> list[bool] | None:
-    """A colouring of the partitions in which every block links two colours, or None."""
-    near: dict[int, set[int]] = {p: set() for p in range(len(w.graph.partitions))}
-    for s, t, _ in w.graph.blocks:
-        near[s].add(t)
-        near[t].add(s)
-    colour: dict[int, bool] = {}
-    for root in near:
-        if root in colour:
-            continue
-        colour[root] = False
-        stack = [root]
-        while stack:
-            p = stack.pop()
-            for q in near[p]:
-                if q not in colour:
-                    colour[q] = not colour[p]
-                    stack.append(q)
-                elif colour[q] == colour[p]:
-                    return None
-    return [colour[p] for p in range(len(near))]
 
 
 LARGE = 1 << 19
@@ -152,6 +130,18 @@ def spectral_gap(w: Workspace) -> Measured:
     return Measured(sigma[0] - sigma[1], _note(info, "Lanczos on half of the two-coloured adjacency", engine))
 
 
+def _start(w: Workspace, strength: Any) -> Any:
+    """A first vector for the largest eigenvalue of the Laplacian: see `colours.laplacian_signs`."""
+    largest = float(strength.max()) if len(strength) else 0.0
+    if not 0 < largest < np.inf:
+        return None
+    start = np.asarray(laplacian_signs(w, strength.dtype.type), like=strength)
+    for _ in range(2):
+        start *= strength
+        start *= strength.dtype.type(1 / largest)
+    return start
+
+
 @metric("spectral_radius")
 def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
@@ -161,7 +151,7 @@ def spectral_radius(w: Workspace) -> Measured:
     options = _accuracy(w) | {"tol": TOLERANCE}
     strength = apply(np.ones_like(options["like"], options["dtype"], shape=n))
     value, info = largest_eigenvalue(
-        lambda x: kernels.diagonal_less(strength, x, apply(x)), n, seed=w.seed, **options
+        lambda x: kernels.diagonal_less(strength, x, apply(x)), n, start=_start(w, strength), **options
     )
     return Measured(value, _note(info, "Lanczos on the Laplacian", apply))
 

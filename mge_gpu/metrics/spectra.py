@@ -11,6 +11,7 @@ from mge_gpu.linalg import rows
 from mge_gpu.linalg.many import ManyInfo, largest_magnitudes
 from mge_gpu.linalg.many_largest import largest_of_each
 from mge_gpu.metrics.base import Measured
+from mge_gpu.metrics.colours import laplacian_signs
 from mge_gpu.metrics.together import OneByOne, Together
 
 
@@ -89,13 +90,16 @@ def radii(w: Together, tol: float, single: bool) -> Measured:
     """
     apply = products(w, single)
     strength = apply(apply.ones())
+    start = strength / strength.amax(1, keepdim=True).clamp_min(torch.finfo(apply.dtype).tiny)
+    signs = laplacian_signs(w, np.float32 if single else np.float64)
+    start.square_()[:, : w.num_nodes] *= torch.from_numpy(signs).to(apply.device)
     try:
         values, info = largest_of_each(
             lambda x: torch.addcmul(apply(x).neg_(), strength, x),
             w.networks,
             w.num_nodes,
             tol=tol,
-            seed=w.seed,
+            start=start,
             dtype=apply.dtype,
             device=apply.device,
         )

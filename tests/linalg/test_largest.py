@@ -34,6 +34,30 @@ def test_crowded_top_of_a_grid() -> None:
     assert value <= expected * (1 + 1e-12)
 
 
+@given(st.integers(1, 60), st.integers(0, 10**6))
+def test_any_start(n: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    matrix = generator.standard_normal((n, n))
+    matrix = matrix @ matrix.T
+    start = generator.uniform(0.01, 1, n)
+    kept = start.copy()
+    value, info = largest_eigenvalue(lambda x: matrix @ x, n, start=start)
+    assert info.converged and (start == kept).all()
+    assert value == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-4)
+
+
+def test_a_start_without_what_oscillates() -> None:
+    """The grid's last eigenvector changes its sign from node to node and swings nowhere else."""
+    side = 120
+    line = scipy.sparse.diags_array([np.full(side - 1, 1.0)] * 2, offsets=[-1, 1])
+    adjacency = scipy.sparse.kronsum(line, line).tocsr()
+    laplacian = scipy.sparse.csr_array(scipy.sparse.diags_array(adjacency.sum(1)) - adjacency)
+    signs = (-1.0) ** np.add.outer(np.arange(side), np.arange(side)).ravel()
+    value, info = largest_eigenvalue(lambda x: laplacian @ x, side * side, start=signs)
+    assert value == pytest.approx(2 * (2 + 2 * np.cos(np.pi / side)), rel=3e-5)
+    assert info.products < 0.6 * largest_eigenvalue(lambda x: laplacian @ x, side * side)[1].products
+
+
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_zero_operator(n: int) -> None:
     value, info = largest_eigenvalue(lambda x: 0 * x, n)

@@ -172,6 +172,21 @@ def test_largest_of_each(device: str, spectra: Spectra, dtype: torch.dtype, seed
         assert abs(value - alone) <= (1e-9 if dtype is torch.float64 else 1e-5) * scale
 
 
+def test_largest_of_each_from_its_own_start(device: str) -> None:
+    n, generator = 50, np.random.default_rng(0)
+    matrices = generator.standard_normal((3, n, n))
+    matrices = matrices @ matrices.transpose(0, 2, 1)
+    start = torch.zeros(3, rows.width(n), dtype=torch.float64)
+    start[:, :n] = torch.from_numpy(generator.uniform(0.1, 1, (3, n)))
+    start[2] = 0  # of an operator without anything to look for
+    operators, given = Operators(matrices, torch.float64, device), start.to(device)
+    found, info = largest_of_each(operators, 3, n, start=given, dtype=torch.float64, device=device)
+    assert info.converged.all() and torch.equal(given.cpu(), start) and found[2] == 0
+    for value, matrix, x in zip(found[:2], matrices, start.numpy(), strict=False):
+        alone, _ = largest_eigenvalue(lambda y, m=matrix: m @ y, n, start=x[:n])
+        assert value == pytest.approx(alone, rel=1e-9)
+
+
 def test_each_settles_by_itself() -> None:
     """Crowded values are taken where they settle; the easy operator beside them has been done long before."""
     n = 1500

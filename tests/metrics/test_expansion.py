@@ -9,7 +9,7 @@ from torch import nn
 
 import mge_gpu
 from mge_gpu.errors import MetricError
-from mge_gpu.metrics import METRICS, Workspace, expansion
+from mge_gpu.metrics import METRICS, Workspace, colours, expansion
 from tests.graphs import random_masks
 
 KEYS = ["spectral_gap", "spectral_radius"]
@@ -70,7 +70,7 @@ def test_networks_agree_with_scipy(shortcut: bool, limit: int, monkeypatch: pyte
     laplacian = sp.csr_array(sp.diags_array(np.asarray(full.sum(axis=1)).ravel()) - full)
     radius = eigsh(laplacian, 1, which="LA", tol=1e-10, v0=start, return_eigenvectors=False)[0]
     w = Workspace(graph)
-    assert (expansion.two_colours(w) is None) == shortcut
+    assert (colours.two_colours(w) is None) == shortcut
     gap = METRICS["spectral_gap"](w)
     assert gap.value == pytest.approx(values[0] - values[2], abs=1e-5 * values[0])
     assert "Lanczos" in gap.how and "sparse" in gap.how
