@@ -56,8 +56,15 @@ inline bool mge_swap(T* at, T& expected, T x) {
 }
 
 template <class T>
+inline T mge_load(T* at) {
+    T x;
+    __atomic_load(at, &x, __ATOMIC_SEQ_CST);
+    return x;
+}
+
+template <class T>
 inline T atomicAdd(T* at, T x) {  // floating point as well, of which the compiler has no sum
-    T old = *at;
+    T old = mge_load(at);
     while (!mge_swap(at, old, (T)(old + x))) {
     }
     return old;
@@ -65,7 +72,7 @@ inline T atomicAdd(T* at, T x) {  // floating point as well, of which the compil
 
 template <class T>
 inline T atomicMin(T* at, T x) {
-    T old = *at;
+    T old = mge_load(at);
     while (x < old && !mge_swap(at, old, x)) {
     }
     return old;
@@ -73,7 +80,7 @@ inline T atomicMin(T* at, T x) {
 
 template <class T>
 inline T atomicMax(T* at, T x) {
-    T old = *at;
+    T old = mge_load(at);
     while (x > old && !mge_swap(at, old, x)) {
     }
     return old;

@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,12 +18,15 @@ from tests.kernels.strict import DeviceArray, StrictNumpy
 KERNELS = Path(__file__).parents[2] / "kernels"
 CACHE = Path(__file__).parents[2] / ".pytest_cache" / "kernels"
 COMPILER = shutil.which("g++") or shutil.which("c++")
+SANITIZE = os.environ.get("MGE_SANITIZE", "")
+"""What ``-fsanitize`` is given: memory errors and races of the kernels, see docs/kernels.md."""
 
 
 def compile_on_host(source: str) -> ctypes.CDLL:
     """Compile ``kernels/<source>.cu`` behind ``host_shim.h``, once for each state of the sources."""
     texts = [(KERNELS / f"{source}.cu").read_bytes()]
     texts += [p.read_bytes() for p in sorted(KERNELS.glob("*.cuh")) + [KERNELS / "host_shim.h"]]
+    texts.append(SANITIZE.encode())
     name = f"mge_gpu_{source}_{hashlib.sha256(b''.join(texts)).hexdigest()[:16]}.so"
     target = CACHE / name
     if not target.exists():
@@ -40,6 +44,8 @@ def compile_on_host(source: str) -> ctypes.CDLL:
                 "-fPIC",
                 "-pthread",
             ]
+            if SANITIZE:
+                command += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=undefined", "-g"]
             command += ["-DMGE_HOST", "-x", "c++", "-I", str(KERNELS)]
             command += [str(KERNELS / f"{source}.cu"), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True)
