@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mge_gpu._memory import available_memory, bytes_text
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cpu import compress
 from mge_gpu.backends.cpu.threads import run
+from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.graph.positions import Classes, PositionMap
 from mge_gpu.tracing.program import Partition
 
@@ -110,6 +112,17 @@ def _distinct(ptr: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return name.astype(np.int64), ends.astype(np.int64), shifts[at]
 
 
+def _check_room(block: Block, classes: Classes, available: int | None, layer: str) -> None:
+    """Refuse lists that memory cannot hold: where each of many positions sees many in a way of its own."""
+    entries = int(np.diff(classes.entry_ptr)[block.tap].sum())
+    if available is not None and 4 * entries > available:
+        raise NotEnoughMemoryError(
+            f"the {entries:,} neighbours that the positions of layer {layer!r} see each in its own way take "
+            f"{bytes_text(4 * entries)}, {bytes_text(available)} of memory is available; edges, one_hop, "
+            "strength, spectral and path metrics do without them: topometrics(metrics=[...])"
+        )
+
+
 def edges_of_block(block: Block, positions: PositionMap) -> int:
     """Edges of one block, exactly: those that several nonzeros lead to count once."""
     if not block.overlaps:
@@ -118,14 +131,23 @@ def edges_of_block(block: Block, positions: PositionMap) -> int:
             times += np.bincount(block.tap[at : at + PIECE], minlength=len(times))
         return int((block.pair_count * times).sum())
     classes, tap = positions.by_target, block.tap
+    if not len(tap):
+        return 0
     key = block.target_channel.astype(np.int64) << 32 | block.source_channel
     if (key[1:] < key[:-1]).any():
         order = np.argsort(key, kind="stable")
         key, tap = key[order], tap[order]
-    times = np.bincount(classes.position_class, minlength=classes.count)
-    return int(
-        compress.count_distinct(key, tap, classes.entry_ptr, classes.entry_class, classes.entry_shift, times)
+    start = np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
+    ptr, tap = np.append(start, len(key)), tap.astype(np.int32)
+    compress.sort_rows(ptr, tap)
+    _, cells, name, many = np.unique(  # pairs of channels with the same taps have as many edges
+        compress.row_codes(ptr, tap), return_index=True, return_inverse=True, return_counts=True
     )
+    if not compress.equal_rows(ptr, tap, cells[name]):
+        cells, many = np.arange(len(start)), np.ones(len(start), np.int64)
+    times = np.bincount(classes.position_class, minlength=classes.count)
+    entries = classes.entry_ptr, classes.entry_class, classes.entry_shift
+    return int(compress.count_distinct(ptr, tap, cells, many, *entries, times))
 
 
 def build_adjacency(
@@ -133,8 +155,12 @@ def build_adjacency(
 ) -> Adjacency:
     """The compressed adjacency of all blocks, both directions."""
 
+    available = available_memory()
+
     def both_ways(k: int) -> list[Arc]:
         source, target, b, positions = blocks[k]
+        for classes in (positions.by_source, positions.by_target):
+            _check_room(b, classes, available, partitions[target].name)
         near, far = _sides(source, target, b, partitions)
         out, back = positions.by_source, positions.by_target
         return [

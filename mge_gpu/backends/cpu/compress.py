@@ -149,30 +149,33 @@ def fill_rows(
 
 @jit
 def count_distinct(
-    key: np.ndarray,
+    ptr: np.ndarray,
     tap: np.ndarray,
+    cells: np.ndarray,
+    many: np.ndarray,
     class_ptr: np.ndarray,
     class_id: np.ndarray,
     class_shift: np.ndarray,
     times: np.ndarray,
 ) -> int:
-    """Edges of nonzeros that may meet: those of equal key in one position count once.
+    """Edges of cells, each ``many`` times: what several of a cell's taps pair in one position counts once.
 
-    ``key`` ascends; ``times`` (classes,) int64 is the number of positions of each class.
+    Cell c has the taps tap[ptr[c]:ptr[c + 1]]; ``times`` (classes,) int64: positions of each class.
     """
     width = np.int64(0)
     for j in range(len(class_shift)):
         width = max(width, class_shift[j] + 1)
     stamp = np.full(len(times) * width, -1, np.int64)
-    total, group = np.int64(0), np.int64(-1)
-    for k in range(len(key)):
-        if k == 0 or key[k] != key[k - 1]:
-            group += 1
-        for j in range(class_ptr[tap[k]], class_ptr[tap[k] + 1]):
-            at = class_id[j] * width + class_shift[j]
-            if stamp[at] != group:
-                stamp[at] = group
-                total += times[class_id[j]]
+    total = np.int64(0)
+    for c in range(len(cells)):
+        found = np.int64(0)
+        for k in range(ptr[cells[c]], ptr[cells[c] + 1]):
+            for j in range(class_ptr[tap[k]], class_ptr[tap[k] + 1]):
+                at = class_id[j] * width + class_shift[j]
+                if stamp[at] != c:
+                    stamp[at] = c
+                    found += times[class_id[j]]
+        total += found * many[c]
     return int(total)
 
 
