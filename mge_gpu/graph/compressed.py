@@ -19,6 +19,9 @@ SHARED = 2
 PIECE = 1 << 22
 """Nonzero weights that are counted at a time."""
 
+FEW_TAPS = 64
+"""Taps among which those are looked for that others cover."""
+
 
 class Side(NamedTuple):
     """A partition as a block sees it."""
@@ -130,24 +133,52 @@ def edges_of_block(block: Block, positions: PositionMap) -> int:
         for at in range(0, len(block.tap), PIECE):  # a whole one would take as much memory again
             times += np.bincount(block.tap[at : at + PIECE], minlength=len(times))
         return int((block.pair_count * times).sum())
-    classes, tap = positions.by_target, block.tap
-    if not len(tap):
+    if not len(block.tap):
         return 0
-    key = block.target_channel.astype(np.int64) << 32 | block.source_channel
+    ptr, tap, cells, many = _cells(block)
+    classes = _without_covered(block, positions).by_target
+    times = np.bincount(classes.position_class, minlength=classes.count)
+    entries = classes.entry_ptr, classes.entry_class, classes.entry_shift
+    found = compress.count_distinct(ptr, tap, cells, many, *entries, times)
+    return int(found) * len(classes.span)  # which is one where entries meet
+
+
+def _cells(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Taps of each pair of channels: (pointers, taps, a pair for each set of taps, how many have it)."""
+    key, tap = block.target_channel.astype(np.int64) << 32 | block.source_channel, block.tap
     if (key[1:] < key[:-1]).any():
         order = np.argsort(key, kind="stable")
         key, tap = key[order], tap[order]
     start = np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
     ptr, tap = np.append(start, len(key)), tap.astype(np.int32)
     compress.sort_rows(ptr, tap)
-    _, cells, name, many = np.unique(  # pairs of channels with the same taps have as many edges
+    _, cells, name, many = np.unique(
         compress.row_codes(ptr, tap), return_index=True, return_inverse=True, return_counts=True
     )
     if not compress.equal_rows(ptr, tap, cells[name]):
         cells, many = np.arange(len(start)), np.ones(len(start), np.int64)
-    times = np.bincount(classes.position_class, minlength=classes.count)
-    entries = classes.entry_ptr, classes.entry_class, classes.entry_shift
-    return int(compress.count_distinct(ptr, tap, cells, many, *entries, times))
+    return ptr, tap, cells, many
+
+
+def _without_covered(block: Block, positions: PositionMap) -> PositionMap:
+    """Position pairs without those that another tap has wherever they occur: the edges stay the same.
+
+    A pixel that is read by itself and within the mean of its map, say, would make each position a class of
+    its own, with all of the map in its list.
+    """
+    if not block.overlaps or not len(block.tap) or not 1 < positions.taps <= FEW_TAPS:
+        return positions
+    ptr, tap, cells, _ = _cells(block)
+    held: np.ndarray = np.zeros((len(cells), positions.taps), np.bool_)
+    for k, cell in enumerate(cells):
+        held[k, tap[ptr[cell] : ptr[cell + 1]]] = True
+    gone: set[int] = set()
+    for a in np.argsort(np.diff(positions.ptr), kind="stable").tolist():
+        beside = held[held[:, a]].all(0)
+        beside[[a, *gone]] = False
+        if held[:, a].any() and any(positions.covers(b, a) for b in np.flatnonzero(beside).tolist()):
+            gone.add(a)
+    return positions.without(frozenset(gone)) if gone else positions
 
 
 def build_adjacency(
@@ -159,6 +190,7 @@ def build_adjacency(
 
     def both_ways(k: int) -> list[Arc]:
         source, target, b, positions = blocks[k]
+        positions = _without_covered(b, positions)
         for classes in (positions.by_source, positions.by_target):
             _check_room(b, classes, available, partitions[target].name)
         near, far = _sides(source, target, b, partitions)

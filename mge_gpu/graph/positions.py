@@ -55,6 +55,43 @@ class PositionMap:
         return _classes(self.sources, self.ptr, self.source, self.target)
 
     @cached_property
+    def _known(self) -> dict[object, object]:
+        """What `covers` and `without` have found before."""
+        return {}
+
+    def covers(self, tap: int, other: int) -> bool:
+        """Whether a tap pairs all that another one pairs, and more or the same.
+
+        >>> whole, row = (np.repeat([0, 1], 2), np.tile([0, 1], 2)), (np.array([0, 1]), np.array([0, 1]))
+        >>> m = PositionMap(2, 2, np.array([0, 4, 6]), *(np.r_[a, b] for a, b in zip(whole, row)))
+        >>> m.covers(0, 1), m.covers(1, 0)
+        (True, False)
+        """
+        if (tap, other) not in self._known:
+            (a, b), (c, d) = self.ptr[tap : tap + 2], self.ptr[other : other + 2]
+            found = d - c <= b - a
+            if found and d > c:
+                first = (self.target[a:b] == self.target[c]) & (self.source[a:b] == self.source[c])
+                key = self.target * self.sources + self.source if first.any() else None
+                found = key is not None and bool(np.isin(key[c:d], key[a:b]).all())
+            self._known[tap, other] = bool(found)
+        return bool(self._known[tap, other])
+
+    def without(self, taps: frozenset[int]) -> "PositionMap":
+        """The same taps, of which some pair nothing."""
+        if taps not in self._known:
+            size = np.diff(self.ptr)
+            kept = np.repeat(~np.isin(np.arange(self.taps), list(taps)), size)
+            size[list(taps)] = 0
+            ptr = np.concatenate([[0], np.cumsum(size)])
+            self._known[taps] = PositionMap(
+                self.targets, self.sources, ptr, self.target[kept], self.source[kept]
+            )
+        found = self._known[taps]
+        assert isinstance(found, PositionMap)
+        return found
+
+    @cached_property
     def runs(self) -> tuple[np.ndarray, np.ndarray]:
         """Pairs as arithmetic runs: (taps + 1,) pointers and (runs, 5) rows, fewest of two orders."""
         tap = np.repeat(np.arange(self.taps), np.diff(self.ptr))

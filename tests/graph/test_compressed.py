@@ -8,7 +8,9 @@ from torch import nn
 import mge_gpu
 from mge_gpu.backends.cpu import compress
 from mge_gpu.errors import NotEnoughMemoryError
+from mge_gpu.graph import compressed
 from tests.graphs import random_masks
+from tests.oracles.metrics import reference_metrics
 
 
 class Context(nn.Module):
@@ -58,11 +60,30 @@ def test_pairs_of_channels_with_the_same_taps_are_counted_once(monkeypatch: pyte
     assert counted and max(counted) <= 2  # of 20 pairs
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_what_another_tap_has_makes_no_classes(share: float) -> None:
+    """Each pixel by itself and within the mean of all: every position sees the same."""
+    torch.manual_seed(0)
+    model = Context()
+    for seed in range(2):
+        graph = mge_gpu.encode(model, (2, 4, 3), random_masks(model, share, seed))
+        _, _, block, positions = graph._placed[1]
+        assert positions.by_target.count > 1
+        left = compressed._without_covered(block, positions)
+        assert left.by_target.count == left.by_source.count == 1
+        assert left is compressed._without_covered(block, positions)
+        sizes = [p.size for p in graph.partitions]
+        expected = reference_metrics(graph.num_nodes, *graph.coo(), sizes, [len(sizes) - 1])
+        report = mge_gpu.topometrics(graph)
+        for key, value in expected.items():
+            assert report[key] == pytest.approx(value, rel=1e-5, abs=1e-4), key
+
+
 def test_lists_that_memory_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mge_gpu.graph.compressed.available_memory", lambda: 2000)
+    monkeypatch.setattr("mge_gpu.graph.compressed.available_memory", lambda: 100)
     graph = mge_gpu.encode(Context(), (2, 6, 5))
     with pytest.raises(
-        NotEnoughMemoryError, match=r"neighbours that the positions of layer 'b' see .* take 36.4 kB, 2 kB"
+        NotEnoughMemoryError, match=r"neighbours that the positions of layer '[ab]' see .* kB, 100 bytes"
     ):
         _ = graph.adjacency
     keys = ["edges", "one_hop", "strength", "spectral_radius", "l1_path_norm"]
