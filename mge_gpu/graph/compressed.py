@@ -136,7 +136,7 @@ def edges_of_block(block: Block, positions: PositionMap) -> int:
     if not len(block.tap):
         return 0
     ptr, tap, cells, many = _cells(block)
-    classes = _without_covered(block, positions).by_target
+    classes = _without_covered(positions, ptr, tap, cells).by_target
     times = np.bincount(classes.position_class, minlength=classes.count)
     entries = classes.entry_ptr, classes.entry_class, classes.entry_shift
     found = compress.count_distinct(ptr, tap, cells, many, *entries, times)
@@ -160,18 +160,19 @@ def _cells(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     return ptr, tap, cells, many
 
 
-def _without_covered(block: Block, positions: PositionMap) -> PositionMap:
+def _without_covered(
+    positions: PositionMap, ptr: np.ndarray, tap: np.ndarray, cells: np.ndarray
+) -> PositionMap:
     """Position pairs without those that another tap has wherever they occur: the edges stay the same.
 
     A pixel that is read by itself and within the mean of its map, say, would make each position a class of
-    its own, with all of the map in its list.
+    its own, with all of the map in its list. The taps are those that `_cells` found.
     """
-    if not block.overlaps or not len(block.tap) or not 1 < positions.taps <= FEW_TAPS:
+    if not 1 < positions.taps <= FEW_TAPS:
         return positions
-    ptr, tap, cells, _ = _cells(block)
-    held: np.ndarray = np.zeros((len(cells), positions.taps), np.bool_)
-    for k, cell in enumerate(cells):
-        held[k, tap[ptr[cell] : ptr[cell + 1]]] = True
+    held: np.ndarray = np.zeros((len(ptr) - 1, positions.taps), np.bool_)
+    held[np.repeat(np.arange(len(held)), np.diff(ptr)), tap] = True
+    held = held[cells]
     gone: set[int] = set()
     for a in np.argsort(np.diff(positions.ptr), kind="stable").tolist():
         beside = held[held[:, a]].all(0)
@@ -190,7 +191,8 @@ def build_adjacency(
 
     def both_ways(k: int) -> list[Arc]:
         source, target, b, positions = blocks[k]
-        positions = _without_covered(b, positions)
+        if b.overlaps and len(b.tap):
+            positions = _without_covered(positions, *_cells(b)[:3])
         for classes in (positions.by_source, positions.by_target):
             _check_room(b, classes, available, partitions[target].name)
         near, far = _sides(source, target, b, partitions)

@@ -69,9 +69,10 @@ def test_what_another_tap_has_makes_no_classes(share: float) -> None:
         graph = mge_gpu.encode(model, (2, 4, 3), random_masks(model, share, seed))
         _, _, block, positions = graph._placed[1]
         assert positions.by_target.count > 1
-        left = compressed._without_covered(block, positions)
+        cells = compressed._cells(block)[:3]
+        left = compressed._without_covered(positions, *cells)
         assert left.by_target.count == left.by_source.count == 1
-        assert left is compressed._without_covered(block, positions)
+        assert left is compressed._without_covered(positions, *cells)
         sizes = [p.size for p in graph.partitions]
         expected = reference_metrics(graph.num_nodes, *graph.coo(), sizes, [len(sizes) - 1])
         report = mge_gpu.topometrics(graph)
