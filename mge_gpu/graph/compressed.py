@@ -115,9 +115,17 @@ def _distinct(ptr: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return name.astype(np.int64), ends.astype(np.int64), shifts[at]
 
 
-def _check_room(block: Block, classes: Classes, available: int | None, layer: str) -> None:
+def _weights_of_taps(block: Block) -> np.ndarray:
+    """Nonzero weights of each tap, (taps,) int64."""
+    times = np.zeros(len(block.pair_count), np.int64)
+    for at in range(0, len(block.tap), PIECE):  # a whole one would take as much memory again
+        times += np.bincount(block.tap[at : at + PIECE], minlength=len(times))
+    return times
+
+
+def _check_room(times: np.ndarray, classes: Classes, available: int | None, layer: str) -> None:
     """Refuse lists that memory cannot hold: where each of many positions sees many in a way of its own."""
-    entries = int(np.diff(classes.entry_ptr)[block.tap].sum())
+    entries = int((np.diff(classes.entry_ptr) * times).sum())
     if available is not None and 4 * entries > available:
         raise NotEnoughMemoryError(
             f"the {entries:,} neighbours that the positions of layer {layer!r} see each in its own way take "
@@ -129,10 +137,7 @@ def _check_room(block: Block, classes: Classes, available: int | None, layer: st
 def edges_of_block(block: Block, positions: PositionMap) -> int:
     """Edges of one block, exactly: those that several nonzeros lead to count once."""
     if not block.overlaps:
-        times = np.zeros(len(block.pair_count), np.int64)
-        for at in range(0, len(block.tap), PIECE):  # a whole one would take as much memory again
-            times += np.bincount(block.tap[at : at + PIECE], minlength=len(times))
-        return int((block.pair_count * times).sum())
+        return int((block.pair_count * _weights_of_taps(block)).sum())
     if not len(block.tap):
         return 0
     ptr, tap, cells, many = _cells(block)
@@ -186,17 +191,16 @@ def build_adjacency(
     partitions: Sequence[Partition], blocks: Sequence[tuple[int, int, Block, PositionMap]]
 ) -> Adjacency:
     """The compressed adjacency of all blocks, both directions."""
-
     available = available_memory()
 
     def both_ways(k: int) -> list[Arc]:
         source, target, b, positions = blocks[k]
         if b.overlaps and len(b.tap):
             positions = _without_covered(positions, *_cells(b)[:3])
-        for classes in (positions.by_source, positions.by_target):
-            _check_room(b, classes, available, partitions[target].name)
         near, far = _sides(source, target, b, partitions)
-        out, back = positions.by_source, positions.by_target
+        out, back, times = positions.by_source, positions.by_target, _weights_of_taps(b)
+        for classes in (out, back):
+            _check_room(times, classes, available, partitions[target].name)
         return [
             _arc(near, far, False, b.source_channel, b.target_channel, b.tap, out, b),
             _arc(far, near, True, b.target_channel, b.source_channel, b.tap, back, b),

@@ -12,6 +12,12 @@ from mge_gpu.linalg.lanczos import ConvergenceWarning
 from mge_gpu.linalg.largest import largest_eigenvalue
 
 
+def laplacian_of_grid(side: int) -> scipy.sparse.csr_array:
+    line = scipy.sparse.diags_array([np.full(side - 1, 1.0)] * 2, offsets=[-1, 1])
+    adjacency = scipy.sparse.kronsum(line, line).tocsr()
+    return scipy.sparse.csr_array(scipy.sparse.diags_array(adjacency.sum(1)) - adjacency)
+
+
 @given(st.integers(1, 60), st.integers(0, 10**6))
 def test_equals_dense_eigenvalues(n: int, seed: int) -> None:
     matrix = np.random.default_rng(seed).standard_normal((n, n))
@@ -24,9 +30,7 @@ def test_equals_dense_eigenvalues(n: int, seed: int) -> None:
 def test_crowded_top_of_a_grid() -> None:
     """The Laplacian of a large grid, whose eigenvalues crowd below 8."""
     side = 120
-    line = scipy.sparse.diags_array([np.full(side - 1, 1.0)] * 2, offsets=[-1, 1])
-    adjacency = scipy.sparse.kronsum(line, line).tocsr()
-    laplacian = scipy.sparse.csr_array(scipy.sparse.diags_array(adjacency.sum(1)) - adjacency)
+    laplacian = laplacian_of_grid(side)
     expected = 2 * (2 + 2 * np.cos(np.pi / side))  # the path's largest eigenvalue, twice
     value, info = largest_eigenvalue(lambda x: laplacian @ x, side * side)
     assert info.converged
@@ -49,9 +53,7 @@ def test_any_start(n: int, seed: int) -> None:
 def test_a_start_without_what_oscillates() -> None:
     """The grid's last eigenvector changes its sign from node to node and swings nowhere else."""
     side = 120
-    line = scipy.sparse.diags_array([np.full(side - 1, 1.0)] * 2, offsets=[-1, 1])
-    adjacency = scipy.sparse.kronsum(line, line).tocsr()
-    laplacian = scipy.sparse.csr_array(scipy.sparse.diags_array(adjacency.sum(1)) - adjacency)
+    laplacian = laplacian_of_grid(side)
     signs = (-1.0) ** np.add.outer(np.arange(side), np.arange(side)).ravel()
     value, info = largest_eigenvalue(lambda x: laplacian @ x, side * side, start=signs)
     assert value == pytest.approx(2 * (2 + 2 * np.cos(np.pi / side)), rel=3e-5)
