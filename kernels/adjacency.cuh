@@ -13,7 +13,7 @@ struct Adjacency {
     const i32* arc_ptr;
     const i32* arc_mid;
     const i32* arc_other;
-    const bool* arc_flat;
+    const signed char* arc_view;
     const i64* arc_position;
     const i32* arc_classes;
     const i64* arc_row;
@@ -35,6 +35,7 @@ struct Adjacency {
 };
 
 enum Direction { OUT, IN, BOTH };
+enum View { OWN, FLAT, CROSSED };
 
 // The partition that holds node v.
 __device__ inline int partition_of(const Adjacency& g, i64 v) {
@@ -68,14 +69,12 @@ struct List {
 };
 
 __device__ inline List list_of(const Adjacency& g, int arc, const Place& here) {
+    int view = g.arc_view[arc];
+    i64 channel = view == OWN ? here.channel : view == CROSSED ? here.position : 0;
+    i64 position = view == OWN ? here.position : view == CROSSED ? here.channel : here.local;
     List found;
-    if (g.arc_flat[arc]) {
-        found.at = g.arc_position[arc] + here.local;
-        found.row = g.row_list[g.arc_row[arc] + g.position_class[found.at]];
-    } else {
-        found.at = g.arc_position[arc] + here.position;
-        found.row = g.row_list[g.arc_row[arc] + here.channel * g.arc_classes[arc] + g.position_class[found.at]];
-    }
+    found.at = g.arc_position[arc] + position;
+    found.row = g.row_list[g.arc_row[arc] + channel * g.arc_classes[arc] + g.position_class[found.at]];
     return found;
 }
 

@@ -9,9 +9,12 @@ position) along an arc are therefore those of one short list, moved to where the
 
 where the last line means all sums of an entry of ``span`` and one of ``shifts``. The span of most arcs
 is {0}; it holds what all lists of an arc have in common (the window of a pool, all tokens for
-attention), so that a list is as long as the nonzero weights that it stands for. Along a *flat* arc
-(``arc_flat``), an index table in place of a closed form, the position of a node is its number within
-its partition and its channel 0.
+attention), so that a list is as long as the nonzero weights that it stands for.
+
+What is channel and what position of a node is for each arc to say (``arc_view``). Along most it is as the
+partition has it (`OWN`). Along a `FLAT` arc, an index table in place of a closed form, the position is the
+node's number within its partition and the channel 0. Along a `CROSSED` arc, to a layer that mixes positions
+channel by channel (the token mixing of MLP-Mixer), the two change places.
 
 Every block of edges appears as two arcs, one a direction. Arcs of partition p are
 ``arc_ptr[p] : arc_ptr[p + 1]``, those before ``arc_mid[p]`` leading to out-neighbours, the others to
@@ -29,6 +32,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+OWN, FLAT, CROSSED = 0, 1, 2
+"""Views of a partition's nodes by the arcs of a block, and by the block itself of its sources."""
+
 
 class Adjacency(NamedTuple):
     """Arrays of the compressed adjacency. P partitions, A arcs; node ids are int32, pointers int64."""
@@ -39,7 +45,7 @@ class Adjacency(NamedTuple):
     arc_ptr: np.ndarray  # (P + 1,) int32
     arc_mid: np.ndarray  # (P,) int32
     arc_other: np.ndarray  # (A,) int32: the partition at the other end
-    arc_flat: np.ndarray  # (A,) bool: positions are numbers within the partition
+    arc_view: np.ndarray  # (A,) int8: OWN, FLAT or CROSSED
     arc_position: np.ndarray  # (A,) int64: where the arc's part of the arrays of positions begins
     arc_classes: np.ndarray  # (A,) int32
     arc_row: np.ndarray  # (A,) int64: where the arc's rows begin
@@ -77,8 +83,9 @@ class Block(NamedTuple):
 
     W_k, the weights of tap k, holds (target channel, source channel, |w|); R_k pairs target and
     source positions. Pairs are kept as runs: target0 + j * target_step, source0 + j * source_step
-    for j < length. Steps and starts count nodes within the partition. In a flat block every source
-    node is a position of its own, of channel 0, and each input channel of the weight has its own taps.
+    for j < length. Steps and starts count nodes within the partition. Where the ``view`` is FLAT every
+    source node is a position of its own, of channel 0, and each input channel of the weight has its own
+    taps; where it is CROSSED the channels of the source are its positions and the reverse.
     """
 
     source_offset: int
@@ -95,7 +102,7 @@ class Block(NamedTuple):
     runs: np.ndarray  # (runs, 5) int64: target0, source0, length, target_step, source_step
     pair_count: np.ndarray  # (taps,) int64: position pairs of each tap
     overlaps: bool  # whether two nonzeros can meet in one edge
-    flat: bool = False
+    view: int = OWN
 
 
 def node_positions(adjacency: Adjacency, partition: int) -> tuple[int, int]:
@@ -108,9 +115,10 @@ def node_positions(adjacency: Adjacency, partition: int) -> tuple[int, int]:
 
 def arc_positions(adjacency: Adjacency, partition: int, arc: int) -> tuple[int, int]:
     """Channels and positions of a partition as one of its arcs sees them."""
-    if adjacency.arc_flat[arc]:
-        return 1, int(adjacency.offset[partition + 1] - adjacency.offset[partition])
-    return node_positions(adjacency, partition)
+    pair = node_positions(adjacency, partition)
+    if adjacency.arc_view[arc] == FLAT:
+        return 1, pair[0] * pair[1]
+    return pair[::-1] if adjacency.arc_view[arc] == CROSSED else pair
 
 
 def total_weight(blocks: Sequence[Block]) -> float:

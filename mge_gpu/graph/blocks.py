@@ -7,12 +7,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.adjacency import FLAT, Block
 from mge_gpu.backends.cpu import compress
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.compressed import edges_of_block
 from mge_gpu.graph.geometry import Contribution
 from mge_gpu.graph.positions import PositionMap, join
+from mge_gpu.graph.views import seen
 from mge_gpu.tracing.program import Layer, Partition
 
 Nonzeros = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -163,28 +164,29 @@ def build_block(
         order = np.argsort(a, kind="stable")
         columns = a[order], b[order], c[order], d[order]
     s, t = partitions[group.source], partitions[group.target]
-    return place_block(columns, group.positions, s, t, group.members[0].flat)
+    return place_block(columns, group.positions, s, t, group.members[0].view)
 
 
 def place_block(
-    columns: Nonzeros, positions: PositionMap, source: Partition, target: Partition, flat: bool
+    columns: Nonzeros, positions: PositionMap, source: Partition, target: Partition, view: int
 ) -> Block:
     """The block of some nonzeros between two partitions."""
-    step = 1 if flat else source.position_stride
+    near = seen(source, view)
     run_ptr, runs = positions.runs
+    far, step = target.position_stride, near.position_stride
     return Block(
         source.offset,
         target.offset,
-        0 if flat else source.channel_stride,
+        0 if view == FLAT else near.channel_stride,
         target.channel_stride,
         target.position_stride,
         target.positions,
         *columns,
         run_ptr,
-        runs * np.array([target.position_stride, step, 1, target.position_stride, step]),
+        runs * np.array([far, step, 1, far, step]),
         np.diff(positions.ptr),
         positions.by_target.repeats,
-        flat,
+        view,
     )
 
 
@@ -234,11 +236,11 @@ def block_positions(block: Block, source: Partition) -> PositionMap:
     at = np.repeat(np.arange(len(length)), length)
     within = np.arange(len(at)) - np.repeat(np.cumsum(length) - length, length)
     ends = np.concatenate([[0], np.cumsum(length)])
-    step = 1 if block.flat else source.position_stride
+    near = seen(source, block.view)
     return PositionMap(
         block.target_positions,
-        source.size if block.flat else source.positions,
+        near.positions,
         ends[block.run_ptr].astype(np.int64),
         (target0[at] + within * target_step[at]) // block.target_position_stride,
-        (source0[at] + within * source_step[at]) // step,
+        (source0[at] + within * source_step[at]) // near.position_stride,
     )

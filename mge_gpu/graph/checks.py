@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.adjacency import CROSSED, FLAT, OWN, Block
+from mge_gpu.graph.views import seen
 from mge_gpu.tracing.program import Partition
 
 _BLOCK = {
@@ -39,21 +40,21 @@ def sound_block(source: int, target: int, b: Block, partitions: Sequence[Partiti
     if not all(isinstance(k, int) and 0 <= k < len(partitions) for k in (source, target)):
         return False
     s, t = partitions[source], partitions[target]
-    if not isinstance(b.flat, bool) or not isinstance(b.overlaps, bool):
+    if type(b.view) is not int or b.view not in (OWN, FLAT, CROSSED) or not isinstance(b.overlaps, bool):
         return False
     placed: dict[str, int] = {}
-    for side, p in (("source", s), ("target", t)):
+    near = seen(s, b.view)
+    for side, p in (("source", near), ("target", t)):
         for what in ("offset", "channel_stride", "position_stride", "positions"):
             placed[f"{side}_{what}"] = getattr(p, what)
-    channels, positions, step = s.channels, s.positions, s.position_stride
-    if b.flat:
+    channels, positions, step = near.channels, near.positions, near.position_stride
+    if b.view == FLAT:
         placed["source_channel_stride"] = 0
-        channels, positions, step = 1, s.size, 1
     for name, field in b._asdict().items():
         if name in _BLOCK:
             if not _is_array(field, _BLOCK[name], 2 if name == "runs" else 1):
                 return False
-        elif name not in ("overlaps", "flat") and field != placed[name]:
+        elif name not in ("overlaps", "view") and field != placed[name]:
             return False
     size, taps = len(b.weight), len(b.pair_count)
     fits = (

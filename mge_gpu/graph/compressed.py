@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mge_gpu._memory import available_memory, bytes_text
-from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.adjacency import OWN, Adjacency, Block
 from mge_gpu.backends.cpu import compress
 from mge_gpu.backends.cpu.threads import run
 from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.graph.positions import Classes, PositionMap
+from mge_gpu.graph.views import seen
 from mge_gpu.tracing.program import Partition
 
 SHARED = 2
@@ -39,7 +40,7 @@ class Arc(NamedTuple):
     owner: int
     inward: bool
     other: int
-    flat: bool
+    view: int
     classes: Classes
     rows: np.ndarray  # (rows,) int64: list of each row
     ptr: np.ndarray  # (lists + 1,) int64
@@ -49,13 +50,10 @@ class Arc(NamedTuple):
 
 
 def _sides(source: int, target: int, b: Block, partitions: Sequence[Partition]) -> tuple[Side, Side]:
-    s, t = partitions[source], partitions[target]
-    near = (
-        Side(source, 1, 0, 1, s.offset)
-        if b.flat
-        else Side(source, s.channels, s.channel_stride, s.position_stride, s.offset)
-    )
-    return near, Side(target, t.channels, t.channel_stride, t.position_stride, t.offset)
+    def side(number: int, p: Partition) -> Side:
+        return Side(number, p.channels, p.channel_stride, p.position_stride, p.offset)
+
+    return side(source, seen(partitions[source], b.view)), side(target, partitions[target])
 
 
 def _arc(
@@ -93,7 +91,7 @@ def _arc(
         here.partition,
         inward,
         there.partition,
-        block.flat and not inward,
+        OWN if inward else block.view,
         classes,
         rows,
         ptr,
@@ -222,7 +220,7 @@ def build_adjacency(
         arc_ptr=arc_ptr,
         arc_mid=arc_ptr[:-1] + np.bincount(owner[outward], minlength=n).astype(np.int32),
         arc_other=np.array([a.other for a in arcs], np.int32),
-        arc_flat=np.array([a.flat for a in arcs], np.bool_),
+        arc_view=np.array([a.view for a in arcs], np.int8),
         arc_position=_ends([len(a.anchor) for a in arcs])[:-1],
         arc_classes=np.array([a.classes.count for a in arcs], np.int32),
         arc_row=_ends([len(a.rows) for a in arcs])[:-1],

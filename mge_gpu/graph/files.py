@@ -16,8 +16,9 @@ from mge_gpu.graph.flow_files import pack_block, pack_flow, unpack_block, unpack
 if TYPE_CHECKING:
     from mge_gpu.graph.multipartite import MultipartiteGraph
 
-FORMAT = 3
-"""The format that is written. Format 2, which is read as well, does not say how signals flow."""
+FORMAT = 4
+"""The format that is written. Formats 2 and 3, which are read as well, know no crossed blocks; format 2 does
+not say how signals flow."""
 
 
 def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
@@ -65,9 +66,9 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
         with np.load(path, allow_pickle=False) as f:
             arrays = {k: f[k] for k in f.files}
         head = json.loads(arrays["head"].tobytes())
-        if head["format"] not in (2, FORMAT):
+        if head["format"] not in (2, 3, FORMAT):
             raise GraphError(
-                f"{name!r} has format {head['format']}, this version reads 2 and {FORMAT}; encode again"
+                f"{name!r} has format {head['format']}, this version reads 2 to {FORMAT}; encode again"
             )
         partitions = [unpack_partition(p) for p in head["partitions"]]
         blocks = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.adjacency import FLAT, OWN, Block
 from mge_gpu.graph.blocks import Placed, block_positions
 from mge_gpu.graph.checks import sound_block, sound_partitions
 from mge_gpu.graph.flow import Flow, Link
@@ -26,6 +26,8 @@ def pack_block(name: str, block: Block, arrays: Arrays) -> dict[str, Any]:
 
 def unpack_block(name: str, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Block:
     """The block that `pack_block` put under ``name``; KeyError or TypeError where a part of it is missing."""
+    if "flat" in numbers:  # format 3
+        numbers = {**numbers, "view": FLAT if numbers["flat"] else OWN}
     found: dict[str, Any] = {f: numbers[f] if f in numbers else arrays[f"{name}.{f}"] for f in Block._fields}
     return Block(**found)
 

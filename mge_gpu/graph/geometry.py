@@ -3,10 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
+from mge_gpu.backends.adjacency import CROSSED, FLAT, OWN
 from mge_gpu.graph.positions import ChannelMap, PositionMap, channel_map
+from mge_gpu.graph.views import seen
 from mge_gpu.tracing.program import Layer, Partition, Program, Use
 from mge_gpu.tracing.relation import Relation, compose, function, outer_sum
 
@@ -23,38 +26,68 @@ class Contribution:
     key: np.ndarray  # (taps, channel shifts) int64: index of the (tap, shift) pair, -1 where it is empty
     keys: int
     channel_shift: np.ndarray  # (channel shifts,) int64
-    flat: bool  # whether every source node is a position of its own
+    view: int  # how the layer sees the nodes of its source: OWN, FLAT or CROSSED
 
 
-Pieces = tuple[ChannelMap, PositionMap, np.ndarray, int, np.ndarray, bool]
+class Pieces(NamedTuple):
+    """What of a contribution its geometry says, by the channels and positions of a view."""
+
+    channels: ChannelMap
+    positions: PositionMap
+    key: np.ndarray
+    keys: int
+    channel_shift: np.ndarray
+
+    @property
+    def mixed(self) -> bool:
+        """Whether input channels differ in position while positions of the input differ in channel."""
+        return len(self.channels.sets) > 1 and len(self.channel_shift) > 1
+
+    @property
+    def nonzeros(self) -> int:
+        """Of a block, for each weight of an output channel and tap."""
+        return len(self.channels.channel) * len(self.channel_shift)
 
 
-def contributions(program: Program) -> list[Contribution]:
+def contributions(program: Program, crossed: bool = True) -> list[Contribution]:
     """One contribution for each layer and each partition that it reads; equal geometry is shared.
 
-    A layout without closed form makes all contributions between the same two partitions flat, so
-    that edges that several of them lead to can be recognised.
+    All contributions between the same two partitions have one view, so that edges that several of them lead
+    to can be recognised: FLAT where a layout has no closed form, and CROSSED (if ``crossed``) where a layer
+    mixes the positions of its source channel by channel, which the other way takes a nonzero an edge.
     """
-    cache: dict[bytes, Pieces] = {}
+    cache: dict[bytes, Pieces | None] = {}
 
-    def pieces(layer: Layer, use: Use, flat: bool) -> Pieces:
+    def pieces(layer: Layer, use: Use, view: int) -> Pieces | None:
         source = program.partitions[use.source]
-        digest = _digest(layer, use, source, flat)
+        digest = _digest(layer, use, source, view)
         if digest not in cache:
-            cache[digest] = (None if flat else _closed_form(layer, use, source)) or _table(layer, use, source)
+            make = _table if view == FLAT else _closed_form
+            cache[digest] = make(layer, use, seen(source, view))
         return cache[digest]
 
-    uses = [(index, layer, use) for index, layer in enumerate(program.layers) for use in layer.uses]
-    found = [pieces(layer, use, use.table is not None) for _, layer, use in uses]
-    flat = {(u.source, x.target) for (_, x, u), p in zip(uses, found, strict=True) if p[-1]}
-    return [
-        Contribution(k, u.source, x.target, *(pieces(x, u, True) if (u.source, x.target) in flat else p))
-        for (k, x, u), p in zip(uses, found, strict=True)
-    ]
+    def best(those: list[tuple[Layer, Use]]) -> tuple[int, list[Pieces]]:
+        own = [p for x in those if (p := pieces(*x, OWN))]
+        if len(own) < len(those):
+            return FLAT, [p for x in those if (p := pieces(*x, FLAT))]
+        if crossed and any(p.mixed for p in own):
+            other = [p for x in those if (p := pieces(*x, CROSSED))]
+            if len(other) == len(those) and sum(p.nonzeros for p in other) < sum(p.nonzeros for p in own):
+                return CROSSED, other
+        return OWN, own
+
+    uses = [(k, layer, use) for k, layer in enumerate(program.layers) for use in layer.uses]
+    between: dict[tuple[int, int], list[tuple[Layer, Use]]] = {}
+    for _, layer, use in uses:
+        between.setdefault((use.source, layer.target), []).append((layer, use))
+    found = {pair: best(those) for pair, those in between.items()}
+    left = {pair: iter(those) for pair, (_, those) in found.items()}
+    pairs = [(k, u.source, x.target) for k, x, u in uses]
+    return [Contribution(k, s, t, *next(left[s, t]), found[s, t][0]) for k, s, t in pairs]
 
 
-def _digest(layer: Layer, use: Use, source: Partition, flat: bool) -> bytes:
-    shapes = (source.shape, source.channel_dim, layer.taps.shape, input_channels(layer), flat)
+def _digest(layer: Layer, use: Use, source: Partition, view: int) -> bytes:
+    shapes = (source.shape, source.channel_dim, layer.taps.shape, input_channels(layer), view)
     h = hashlib.blake2b(repr(shapes).encode())
     for a in (layer.taps, *_arrays(use)):
         h.update(np.ascontiguousarray(a).data)
@@ -92,7 +125,7 @@ def _table(layer: Layer, use: Use, source: Partition) -> Pieces:
     numbers = np.arange(channels + 1)
     nowhere = Relation(numbers, np.zeros(channels, np.int64))
     segments = ChannelMap(numbers, np.zeros(channels, np.int64), numbers[:-1], nowhere, True)
-    return segments, positions, np.arange(taps)[:, None], taps, np.zeros(1, np.int64), True
+    return Pieces(segments, positions, np.arange(taps)[:, None], taps, np.zeros(1, np.int64))
 
 
 def _unspanned(use: Use, source: Partition) -> tuple[Relation, Relation]:
@@ -153,4 +186,4 @@ def _closed_form(layer: Layer, use: Use, source: Partition) -> Pieces | None:
         np.concatenate(targets or none),
         np.concatenate(sources or none),
     )
-    return channels, positions, key, len(full), shifts, False
+    return Pieces(channels, positions, key, len(full), shifts)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.adjacency import FLAT, OWN, Block
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import Placed, place_block
 from mge_gpu.graph.flow import Flow, Link
 from mge_gpu.graph.multipartite import MultipartiteGraph
 from mge_gpu.graph.positions import PositionMap
+from mge_gpu.graph.views import seen
 from mge_gpu.tracing.program import Partition
 
 
@@ -158,7 +159,7 @@ def _differ(same: Sequence[Placed]) -> bool:
     """Whether the blocks that several graphs have in one place are of different geometry."""
     source, target, block, positions = same[0]
     return any(
-        (s, t, b.flat) != (source, target, block.flat) or (m is not positions and not _equal(m, positions))
+        (s, t, b.view) != (source, target, block.view) or (m is not positions and not _equal(m, positions))
         for s, t, b, m in same
     )
 
@@ -172,28 +173,31 @@ def _joined(same: Sequence[Placed], alone: Sequence[Partition], whole: Sequence[
     s, t, first, positions = same[0]
     blocks = [block for _, _, block, _ in same]
     taps = positions.taps
-    if first.flat:
-        positions = _flat(positions, whole[s], len(blocks))
+    if first.view != OWN:
+        positions = _apart(positions, whole[s], first.view, len(blocks))
 
     def column(name: str, step: int) -> np.ndarray:
         return np.concatenate([getattr(b, name) + np.int32(step * k) for k, b in enumerate(blocks)])
 
     columns = (
         column("target_channel", alone[t].channels),
-        column("source_channel", 0 if first.flat else alone[s].channels),
-        column("tap", taps if first.flat else 0),
+        column("source_channel", alone[s].channels if first.view == OWN else 0),
+        column("tap", 0 if first.view == OWN else taps),
         np.concatenate([b.weight for b in blocks]),
     )
-    return s, t, place_block(columns, positions, whole[s], whole[t], first.flat), positions
+    return s, t, place_block(columns, positions, whole[s], whole[t], first.view), positions
 
 
-def _flat(positions: PositionMap, source: Partition, n: int) -> PositionMap:
-    """Positions of a flat block, whose source nodes are positions: each network has taps of its own."""
-    where = by_network(np.arange(source.size), source, n)
+def _apart(positions: PositionMap, source: Partition, view: int, n: int) -> PositionMap:
+    """Positions of a block to which the channels of its sources are positions: each network has own taps."""
+    sources = seen(source, view).positions
+    where = np.arange(sources).reshape(n, -1)
+    if view == FLAT:
+        where = by_network(where.ravel(), source, n)
     ends = np.arange(n)[:, None] * positions.ptr[-1]
     return PositionMap(
         positions.targets,
-        source.size,
+        sources,
         np.concatenate([[0], (positions.ptr[1:] + ends).ravel()]),
         np.tile(positions.target, n),
         where[:, positions.source].ravel(),

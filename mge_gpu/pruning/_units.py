@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mge_gpu.backends.adjacency import FLAT
 from mge_gpu.errors import PruningError
 from mge_gpu.graph.geometry import Contribution, contributions
 from mge_gpu.pruning._run import run
@@ -132,7 +133,7 @@ def unit_graph(
     program = trace(network, input_shape, pad_input=False, identity_skips=True)
     offset = np.cumsum([0, *(p.channels for p in program.partitions)])
     by_layer: list[list[Contribution]] = [[] for _ in program.layers]
-    for part in contributions(program):
+    for part in contributions(program, crossed=False):  # a unit is a channel of its partition
         by_layer[part.layer].append(part)
     pool, places, layers = _Pairs(), _Places(weights), []
     for layer, parts in zip(program.layers, by_layer, strict=True):
@@ -206,10 +207,10 @@ class _Pairs:
 
 def _rows(part: Contribution, source: Partition, pool: _Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(input channel, source channel, list of each tap) of what a contribution reads."""
-    key = (id(part.positions), part.flat, source.shape, source.channel_dim)
+    key = (id(part.positions), part.view, source.shape, source.channel_dim)
     channel = np.repeat(np.arange(len(part.channels.ptr) - 1), np.diff(part.channels.ptr))
     p = part.positions
-    if part.flat:
+    if part.view == FLAT:
         if key not in pool.known:  # the contribution is kept so that its id stays taken
             pool.known[key] = part, _split(part, source, pool)
         i, c, lists = pool.known[key][1]

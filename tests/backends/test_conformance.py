@@ -15,6 +15,7 @@ from torch import nn
 
 import mge_gpu
 from mge_gpu.backends import Backend, Block, get_backend
+from mge_gpu.backends.adjacency import CROSSED
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cuda import CudaBackend, positions
@@ -133,10 +134,39 @@ def tokens_net() -> MultipartiteGraph:
     return mge_gpu.encode(model, (2, 6, 8), masks)
 
 
+def mixer_net() -> MultipartiteGraph:
+    """Layers that mix positions channel by channel, of a map and of tokens, beside ones that mix channels."""
+
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.up, self.down = nn.Conv2d(2, 5, 2, 2), nn.Linear(12, 9), nn.Linear(9, 12)
+            self.wide, self.gate, self.narrow = nn.Linear(5, 12), nn.Linear(12, 12), nn.Linear(6, 5)
+            self.head = nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.patch(x).flatten(2)
+            x = (x + self.down(torch.relu(self.up(x)))).transpose(1, 2)
+            u, v = self.wide(x).chunk(2, -1)
+            x = x + self.narrow(u * self.gate(v.transpose(1, 2)).transpose(1, 2))
+            return self.head(x.mean(1))
+
+    torch.manual_seed(3)
+    model = Mixer()
+    graph = mge_gpu.encode(model, (2, 6, 8), random_masks(model, 0.4))
+    assert any(b.view == CROSSED for _, _, b in graph.blocks)
+    return graph
+
+
 @cache
 def networks() -> list[tuple[str, MultipartiteGraph]]:
-    """Drawn networks, one full of cliques and a wider one; drawn once for all primitives."""
-    found = [("DenseNet", dense_net()), ("Wide", wide_net()), ("Tokens", tokens_net())]
+    """Drawn networks and four of a kind each; drawn once for all primitives."""
+    found = [
+        ("DenseNet", dense_net()),
+        ("Wide", wide_net()),
+        ("Tokens", tokens_net()),
+        ("Mixer", mixer_net()),
+    ]
 
     @settings(max_examples=EXAMPLES, phases=[Phase.generate])
     @given(cases())

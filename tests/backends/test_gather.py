@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import mge_gpu
-from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.adjacency import FLAT, Block
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cuda import CudaBackend, positions
 from mge_gpu.graph import MultipartiteGraph
@@ -78,7 +78,7 @@ def shapes() -> MultipartiteGraph:
     torch.manual_seed(0)
     model = Shapes()
     graph = mge_gpu.encode(model, (2, 8, 8), random_masks(model, 0.3))
-    assert any(b.flat for b in blocks_of(graph)) and any(b.overlaps for b in blocks_of(graph))
+    assert any(b.view == FLAT for b in blocks_of(graph)) and any(b.overlaps for b in blocks_of(graph))
     return graph
 
 

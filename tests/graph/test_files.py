@@ -160,7 +160,7 @@ def encode_head(head: Any) -> np.ndarray:
 
 def test_other_format(file: Path) -> None:
     rewrite(file, head=encode_head(head_of(file) | {"format": 99}))
-    with pytest.raises(GraphError, match=r"has format 99, this version reads 2 and 3; encode again"):
+    with pytest.raises(GraphError, match=r"has format 99, this version reads 2 to 4; encode again"):
         mge_gpu.load(str(file))
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from torch import nn
 
 import mge_gpu
+from mge_gpu.backends.adjacency import CROSSED, FLAT
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.graph.flow import Flow
@@ -104,7 +105,24 @@ def test_edges_where_source_nodes_are_positions() -> None:
 
     torch.manual_seed(0)
     graphs = graphs_of(Mixed(), (2, 6, 6))
-    assert any(block.flat for _, _, block in graphs[0].blocks)
+    assert any(block.view == FLAT for _, _, block in graphs[0].blocks)
+    check(graphs)
+
+
+def test_crossed_blocks() -> None:
+    """Layers that mix positions: to them the channels that networks have of their own are positions."""
+
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(2, 3, 2), nn.Linear(6, 4), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.c(self.b(self.a(x).flatten(2)).transpose(1, 2))
+
+    torch.manual_seed(0)
+    graphs = graphs_of(Mixer(), (2, 3, 4))
+    assert [block.view for _, _, block in graphs[0].blocks].count(CROSSED) == 2
     check(graphs)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mge_gpu import encode, topometrics
 from mge_gpu.backends import Adjacency
+from mge_gpu.backends.adjacency import FLAT
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.metrics.base import METRICS, Workspace
 from mge_gpu.metrics.report import Report
@@ -70,7 +71,7 @@ def compressed(nodes: int, src: np.ndarray, dst: np.ndarray) -> Adjacency:
         arc_ptr=np.array([0, 2], np.int32),
         arc_mid=np.array([1], np.int32),
         arc_other=np.zeros(2, np.int32),
-        arc_flat=np.ones(2, bool),
+        arc_view=np.full(2, FLAT, np.int8),
         arc_position=np.array([0, nodes]),
         arc_classes=np.full(2, nodes, np.int32),
         arc_row=np.array([0, nodes]),

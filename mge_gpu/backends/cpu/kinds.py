@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency, arc_positions, node_positions
+from mge_gpu.backends.adjacency import OWN, Adjacency, node_positions
 
 
 class Kinds(NamedTuple):
@@ -27,16 +27,16 @@ def arc_kinds(g: Adjacency) -> Kinds:
         for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
             q = int(g.arc_other[arc])
             linked[p, q] = True
-            if g.arc_flat[arc] or g.arc_classes[arc] != 1:
+            if g.arc_classes[arc] != 1 or not _plain(g, p, q):
                 continue
-            _, positions = arc_positions(g, p, arc)
+            positions = sizes[p][1]
             at = slice(int(g.arc_position[arc]), int(g.arc_position[arc]) + positions)
             width = g.span_ptr[arc + 1] - g.span_ptr[arc]
             alike = not g.position_group[at].any()
-            whole[arc] = alike and width == sizes[q][1] and _in_place(g, p, arc, sizes[q])
+            whole[arc] = alike and width == sizes[q][1] and _in_place(g, arc, sizes[p], sizes[q])
             if not whole[arc] and width == 1 and positions == sizes[q][1]:
                 distinct = len(np.unique(g.anchor[at])) == positions
-                same[arc] = distinct and _in_place(g, p, arc, sizes[q])
+                same[arc] = distinct and _in_place(g, arc, sizes[p], sizes[q])
     third = linked.astype(np.int32)
     return Kinds(
         whole,
@@ -47,10 +47,17 @@ def arc_kinds(g: Adjacency) -> Kinds:
     )
 
 
-def _in_place(g: Adjacency, p: int, arc: int, there: tuple[int, int]) -> bool:
+def _plain(g: Adjacency, p: int, q: int) -> bool:
+    """Whether channels and positions of both partitions are their own along all arcs between them."""
+    arcs = (slice(g.arc_ptr[a], g.arc_ptr[a + 1]) for a in (p, q))
+    return not any(
+        (g.arc_view[a][g.arc_other[a] == other] != OWN).any() for a, other in zip(arcs, (q, p), strict=True)
+    )
+
+
+def _in_place(g: Adjacency, arc: int, here: tuple[int, int], there: tuple[int, int]) -> bool:
     """Whether no entry of the arc's lists moves the position."""
-    channels, _ = arc_positions(g, p, arc)
-    rows = g.row_list[int(g.arc_row[arc]) : int(g.arc_row[arc]) + channels]
+    rows = g.row_list[int(g.arc_row[arc]) : int(g.arc_row[arc]) + here[0]]
     if not len(rows):
         return True
     shifts = g.shifts[g.list_ptr[rows.min()] : g.list_ptr[rows.max() + 1]]  # an arc's lists lie together

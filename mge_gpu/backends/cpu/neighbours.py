@@ -15,7 +15,7 @@ Where only some u matter, those in [low, high), `first_shift` finds where they b
 import numba
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency
+from mge_gpu.backends.adjacency import CROSSED, FLAT, Adjacency
 from mge_gpu.backends.cpu.compress import jit
 
 
@@ -47,9 +47,12 @@ def place_of(g: Adjacency, p: int, v: int) -> tuple[int, int]:
 @numba.njit(inline="always")
 def spot(g: Adjacency, arc: int, channel: int, position: int, local: int) -> tuple[int, int]:
     """(index into the arrays of positions, list) of a node, number ``local`` of its partition."""
-    if g.arc_flat[arc]:
+    view = g.arc_view[arc]
+    if view == FLAT:
         at = g.arc_position[arc] + local
         return at, g.row_list[g.arc_row[arc] + g.position_class[at]]
+    if view == CROSSED:
+        channel, position = position, channel
     at = g.arc_position[arc] + position
     return at, g.row_list[g.arc_row[arc] + channel * g.arc_classes[arc] + g.position_class[at]]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency, node_positions
+from mge_gpu.backends.adjacency import OWN, Adjacency, node_positions
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.kinds import arc_kinds
@@ -125,12 +125,13 @@ def _signatures(
 def _irregular(g: Adjacency, whole: np.ndarray) -> np.ndarray:
     """(P,) bool: partitions whose nodes stand for themselves only.
 
-    Those with a flat arc, or next to one; and those whose 4-cliques may use an arc to all positions.
+    Those with an arc of another view, or next to one; and those whose 4-cliques may use an arc to all
+    positions.
     """
     n = len(g.divisor)
     arcs = [slice(g.arc_ptr[p], g.arc_ptr[p + 1]) for p in range(n)]
-    flat = np.array([g.arc_flat[a].any() for a in arcs], np.bool_)
-    near = np.array([flat[g.arc_other[a]].any() for a in arcs], np.bool_)
+    other = np.array([(g.arc_view[a] != OWN).any() for a in arcs], np.bool_)
+    near = np.array([other[g.arc_other[a]].any() for a in arcs], np.bool_)
     inside = clique_partitions(g)
     wide = np.zeros((n, n), np.bool_)
     for p in range(n):
@@ -138,7 +139,7 @@ def _irregular(g: Adjacency, whole: np.ndarray) -> np.ndarray:
     wide &= inside
     tied = wide.any(1) | wide.any(0)
     tied |= inside[:, tied].any(1)
-    return flat | near | tied
+    return other | near | tied
 
 
 def representatives(g: Adjacency, outward: bool) -> Representatives:
