@@ -12,7 +12,7 @@ from mge_gpu.backends.cpu import compress
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.compressed import edges_of_block
 from mge_gpu.graph.geometry import Contribution
-from mge_gpu.graph.positions import PositionMap, join
+from mge_gpu.graph.positions import ChannelMap, PositionMap, join
 from mge_gpu.graph.views import seen
 from mge_gpu.tracing.program import Layer, Partition
 
@@ -92,7 +92,11 @@ def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> N
     """(target channel, source channel, tap, |w|) of a contribution's nonzero weights, by target channel."""
     matrix, channels = weight_matrix(part, layer, weight), part.channels
     group_in, group_out = matrix.shape[1], matrix.shape[0] // layer.groups
-    if not channels.injective and len(channels.sets) == 1 and len(part.channel_shift) == 1:
+    if (
+        not channels.injective
+        and len(part.channel_shift) == 1
+        and _readings(channels) <= len(channels.channel)
+    ):
         return _mixed(part, matrix, layer.groups)
     total = int(_count_taps(part, layer, matrix).sum())
     target, source, tap = (np.empty(total, np.int32) for _ in range(3))
@@ -117,14 +121,19 @@ def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> N
     return target, source, tap, value
 
 
+def _readings(channels: ChannelMap) -> int:
+    """How many pairs of a source channel and a set of positions there may be."""
+    return (int(channels.channel.max(initial=-1)) + 1) * len(channels.sets)
+
+
 def _mixed(part: Contribution, matrix: np.ndarray, groups: int) -> Nonzeros:
     """The same where input channels share source channels (the heads of attention): |W| times incidence."""
     channels = part.channels
     n_out, n_in, taps = matrix.shape
-    width = int(channels.channel.max(initial=-1)) + 1
+    width, sets = _readings(channels), len(channels.sets)
     row = np.repeat(np.arange(len(channels.ptr) - 1), np.diff(channels.ptr))
-    ones = np.ones(len(row))
-    incidence = sp.csr_array((ones, (row, channels.channel)), shape=(len(channels.ptr) - 1, width))
+    ones, reading = np.ones(len(row)), channels.channel * sets + channels.position_set
+    incidence = sp.csr_array((ones, (row, reading)), shape=(len(channels.ptr) - 1, width))
     dense = np.zeros((n_out, width, taps), np.float64)
     step = n_out // groups
     for g in range(groups):
@@ -133,10 +142,11 @@ def _mixed(part: Contribution, matrix: np.ndarray, groups: int) -> Nonzeros:
         for t in range(taps):
             dense[rows, :, t] = (mix @ np.abs(matrix[rows, :, t]).T.astype(np.float64)).T
     dense[:, :, part.key[:, 0] < 0] = 0
-    target, source, tap = np.nonzero(dense)
-    value = dense[target, source, tap].astype(np.float32)
-    channel = (source + part.channel_shift[0]).astype(np.int32)
-    return target.astype(np.int32), channel, part.key[tap, 0].astype(np.int32), value
+    target, reading, tap = np.nonzero(dense)
+    value = dense[target, reading, tap].astype(np.float32)
+    channel = (reading // sets + part.channel_shift[0]).astype(np.int32)
+    tap = (reading % sets * part.keys + part.key[tap, 0]).astype(np.int32)
+    return target.astype(np.int32), channel, tap, value
 
 
 def _coalesce(target: np.ndarray, source: np.ndarray, tap: np.ndarray, value: np.ndarray) -> Nonzeros:

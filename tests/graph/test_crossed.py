@@ -81,6 +81,27 @@ def test_metrics_of_a_mixer(sparsity: float) -> None:
     assert_matches(mge_gpu.topometrics(graph), reference_of(graph))
 
 
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_as_many_channels_as_positions(channels_first: bool) -> None:
+    """What leads to one channel each, all at the first position, does not lead to one position each."""
+
+    class Pooled(TokenMixing):
+        def __init__(self) -> None:
+            super().__init__(channels_first, 3, 3, 2)
+            self.beside, self.head = nn.Linear(3, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            x, y = (x, x.transpose(1, 2)) if channels_first else (x.transpose(1, 2), x)
+            return self.head(torch.cat([self.mix(x).mean(1), self.beside(y).mean(1)], 1))
+
+    first = torch.tensor([[True, False, False]]).expand(2, 3)
+    masks = {"mix.weight": first, "beside.weight": first}  # the first position, the first channel
+    graph = mge_gpu.encode(Pooled(), (2, 3) if channels_first else (3, 2), masks)
+    assert sorted(b.view for _, _, b in graph.blocks) == [OWN, OWN, OWN, OWN, CROSSED]
+    assert_matches(mge_gpu.topometrics(graph), reference_of(graph))
+
+
 def test_two_views_of_one_partition_become_one() -> None:
     """An edge that is reached both ways, by a layer of what is turned and what is not, is there once."""
 
