@@ -92,11 +92,8 @@ def nonzeros(part: Contribution, layer: Layer, weight: torch.Tensor | None) -> N
     """(target channel, source channel, tap, |w|) of a contribution's nonzero weights, by target channel."""
     matrix, channels = weight_matrix(part, layer, weight), part.channels
     group_in, group_out = matrix.shape[1], matrix.shape[0] // layer.groups
-    if (
-        not channels.injective
-        and len(part.channel_shift) == 1
-        and _readings(channels) <= len(channels.channel)
-    ):
+    shared = not channels.injective and len(part.channel_shift) == 1
+    if shared and layer.groups * _readings(channels) <= len(channels.channel):
         return _mixed(part, matrix, layer.groups)
     total = int(_count_taps(part, layer, matrix).sum())
     target, source, tap = (np.empty(total, np.int32) for _ in range(3))
