@@ -50,6 +50,24 @@ def random_masks(model: nn.Module, sparsity: float, seed: int = 0) -> dict[str, 
     }
 
 
+class Mixer(nn.Module):
+    """An MLP-Mixer block on a map, a spatial gating unit on tokens, and a head: positions are mixed, too."""
+
+    def __init__(self, channels: int, positions: int, hidden: int, wide: int) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(2, channels, 2, 2)
+        self.up, self.down = nn.Linear(positions, hidden), nn.Linear(hidden, positions)
+        self.wide, self.gate = nn.Linear(channels, wide), nn.Linear(positions, positions)
+        self.narrow, self.head = nn.Linear(wide // 2, channels), nn.Linear(channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2)
+        x = (x + self.down(torch.relu(self.up(x)))).transpose(1, 2)
+        u, v = self.wide(x).chunk(2, -1)
+        x = x + self.narrow(u * self.gate(v.transpose(1, 2)).transpose(1, 2))
+        return self.head(x.mean(1))
+
+
 class DenseNet(nn.Module):
     """Every layer reads the concatenation of all before it: its nodes form cliques of four and more."""
 

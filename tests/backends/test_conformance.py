@@ -21,7 +21,7 @@ from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cuda import CudaBackend, positions
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
-from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
+from tests.graphs import DenseNet, Mixer, directed, edges_of, encoded, random_masks, undirected
 from tests.kernels.host_runtime import COMPILER, KERNELS, HostRuntime
 from tests.kernels.test_compile import kernels
 from tests.oracles.networks import Case
@@ -137,22 +137,8 @@ def tokens_net() -> MultipartiteGraph:
 def mixer_net() -> MultipartiteGraph:
     """Layers that mix positions channel by channel, of a map and of tokens, beside ones that mix channels."""
 
-    class Mixer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.patch, self.up, self.down = nn.Conv2d(2, 5, 2, 2), nn.Linear(12, 9), nn.Linear(9, 12)
-            self.wide, self.gate, self.narrow = nn.Linear(5, 12), nn.Linear(12, 12), nn.Linear(6, 5)
-            self.head = nn.Linear(5, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = self.patch(x).flatten(2)
-            x = (x + self.down(torch.relu(self.up(x)))).transpose(1, 2)
-            u, v = self.wide(x).chunk(2, -1)
-            x = x + self.narrow(u * self.gate(v.transpose(1, 2)).transpose(1, 2))
-            return self.head(x.mean(1))
-
     torch.manual_seed(3)
-    model = Mixer()
+    model = Mixer(5, 12, 9, 12)
     graph = mge_gpu.encode(model, (2, 6, 8), random_masks(model, 0.4))
     assert any(b.view == CROSSED for _, _, b in graph.blocks)
     return graph

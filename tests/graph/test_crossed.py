@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import mge_gpu
 from mge_gpu.backends.adjacency import CROSSED, FLAT, OWN
 from mge_gpu.errors import GraphError
-from tests.graphs import edges_of, random_masks
+from tests.graphs import Mixer, edges_of, random_masks
 from tests.metrics.test_topometrics import assert_matches, reference_of
 
 
@@ -54,27 +54,10 @@ def test_a_nonzero_is_a_weight(first: bool, c: int, positions: int, out: int, sp
         assert (block.view, len(block.tap)) == (CROSSED, np.count_nonzero(weight))
 
 
-class Mixer(nn.Module):
-    """An MLP-Mixer block, a spatial gating unit and a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patch, self.up, self.down = nn.Conv2d(2, 4, 2, 2), nn.Linear(6, 3), nn.Linear(3, 6)
-        self.wide, self.gate, self.narrow = nn.Linear(4, 8), nn.Linear(6, 6), nn.Linear(4, 4)
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patch(x).flatten(2)
-        x = (x + self.down(torch.relu(self.up(x)))).transpose(1, 2)
-        u, v = self.wide(x).chunk(2, -1)
-        x = x + self.narrow(u * self.gate(v.transpose(1, 2)).transpose(1, 2))
-        return self.head(x.mean(1))
-
-
 @pytest.mark.parametrize("sparsity", [0.0, 0.4])
 def test_metrics_of_a_mixer(sparsity: float) -> None:
     torch.manual_seed(0)
-    model = Mixer()
+    model = Mixer(4, 6, 3, 8)
     graph = mge_gpu.encode(model, (2, 4, 6), random_masks(model, sparsity))
     assert [b.view for _, _, b in graph.blocks].count(CROSSED) >= 3
     assert not any(b.overlaps for _, _, b in graph.blocks if b.view == CROSSED)
@@ -144,7 +127,7 @@ def _rewritten(path: Path, change: Any) -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "mixer.npz"
-    mge_gpu.encode(Mixer(), (2, 4, 6)).save(path)
+    mge_gpu.encode(Mixer(4, 6, 3, 8), (2, 4, 6)).save(path)
     return path
 
 
