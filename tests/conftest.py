@@ -2,7 +2,9 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,31 +28,69 @@ settings.load_profile("mge_gpu")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--device cuda`` runs the tests that take ``device`` there too, besides the CPU."""
+    """``--device cuda`` runs the tests that take ``device``, ``gpu`` or ``runtime_of`` on a GPU, too."""
     parser.addoption(
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="run the tests that take the `device` fixture there too, besides the CPU",
+        help="run the tests of devices there too, besides the CPU and what stands for a GPU without one",
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What a test can be marked with."""
+    config.addinivalue_line("markers", "gradients: needs autograd, which a pretended GPU has not")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes ``device`` on the CPU and on the device that was asked for."""
-    if "device" in metafunc.fixturenames:
-        asked = metafunc.config.getoption("--device")
-        metafunc.parametrize("device", sorted({"cpu", asked}), indirect=True)
+    """Run what takes a device on all that there are, a pretended GPU among them."""
+    asked = ["cuda"] if metafunc.config.getoption("--device") == "cuda" else []
+    pretended = [] if metafunc.definition.get_closest_marker("gradients") else ["pretended"]
+    missing = pytest.param("cuda", marks=pytest.mark.skip(reason="needs a GPU: run with --device cuda"))
+    for name, kinds in (("device", ["cpu", *pretended]), ("gpu", pretended), ("runtime_of", ["host"])):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, [*kinds, *asked] or [missing], indirect=True)
 
 
-@pytest.fixture
-def device(request: pytest.FixtureRequest) -> str:
-    """The device to run on. Asked for and missing is a failure, never a silent skip."""
-    if request.param == "cuda":
+def _on(kind: str) -> AbstractContextManager[object]:
+    """Within it torch has the device. Asked for and missing is a failure, never a silent skip."""
+    if kind == "pretended":
+        from tests.kernels.pretend import pretend
+
+        return pretend()
+    if kind == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             pytest.fail("--device cuda was asked for, but torch sees no CUDA device", pytrace=False)
-    return str(request.param)
+    return nullcontext()
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device to run on, by torch's name."""
+    with _on(request.param):
+        yield "cpu" if request.param == "cpu" else "cuda"
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device "cuda": what stands for a GPU (tests/kernels/pretend.py), and a GPU if asked for."""
+    with _on(request.param):
+        yield "cuda"
+
+
+@pytest.fixture
+def runtime_of(request: pytest.FixtureRequest) -> Callable[[int], Any]:
+    """Makes the runtime of a CUDA backend: kernels on the host, in blocks of so many threads; or a GPU."""
+    if request.param == "host":
+        from tests.kernels.host_runtime import HostRuntime
+
+        return HostRuntime
+    with _on(request.param):
+        from mge_gpu.backends.cuda.cupy_runtime import CupyRuntime
+
+        return lambda threads: CupyRuntime()
 
 
 @pytest.fixture

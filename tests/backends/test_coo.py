@@ -1,4 +1,4 @@
-"""Edges written down by the CUDA kernels, run on the host: at once, in pieces, by blocks of many threads."""
+"""Edges written down by the CUDA kernels, on the host or a GPU: at once, in pieces, by many threads."""
 
 import gc
 import weakref
@@ -14,12 +14,16 @@ import mge_gpu
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cuda import CudaBackend, coo, resident
+from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.graph import MultipartiteGraph
 from tests.backends.test_conformance import networks
 from tests.graphs import random_masks
 from tests.kernels.host_runtime import COMPILER, HostRuntime
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
+
+
+Runtimes = Callable[[int], Runtime]  # of so many threads a block
 
 
 def blocks_of(graph: MultipartiteGraph) -> list[Block]:
@@ -53,8 +57,8 @@ def assert_halves(found: Any, blocks: list[Block]) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3, 64])
-def test_all_blocks_at_once(threads: int) -> None:
-    backend = CudaBackend(HostRuntime(threads))
+def test_all_blocks_at_once(threads: int, runtime_of: Runtimes) -> None:
+    backend = CudaBackend(runtime_of(threads))
     for _, graph in networks()[: 9 if threads == 64 else None]:
         blocks = blocks_of(graph)
         for ids in (np.int64, np.int32):
@@ -63,9 +67,9 @@ def test_all_blocks_at_once(threads: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 7, 64, 1001])
-def test_pieces(limit: int) -> None:
+def test_pieces(limit: int, runtime_of: Runtimes) -> None:
     """Cut anywhere: amid the pairs of a nonzero, of a run, at odd numbers of edges."""
-    backend = CudaBackend(HostRuntime(2))
+    backend = CudaBackend(runtime_of(2))
     for _, graph in networks()[3:11] + networks()[:3]:
         blocks = blocks_of(graph)
         if limit == 1 and graph.num_edges > 2000:
@@ -79,10 +83,12 @@ def test_pieces(limit: int) -> None:
 
 
 @pytest.mark.parametrize("limits", [(1, 1), (300, 40)])
-def test_some_blocks_at_a_time(limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_blocks_at_a_time(
+    limits: tuple[int, int], runtime_of: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(coo, "TOGETHER", limits[0])
     monkeypatch.setattr(resident, "JOINED", limits[1])
-    backend = CudaBackend(HostRuntime(2))
+    backend = CudaBackend(runtime_of(2))
     for _, graph in networks()[:8]:
         blocks = blocks_of(graph)
         assert_equal(on_host(backend.coo(blocks)), blocks)
@@ -108,7 +114,7 @@ def with_idle_tap(b: Block) -> Block:
     return b._replace(tap=tap, run_ptr=np.r_[0, b.run_ptr], pair_count=np.r_[0, b.pair_count])
 
 
-def test_nonzeros_that_meet_and_taps_that_pair_nothing() -> None:
+def test_nonzeros_that_meet_and_taps_that_pair_nothing(runtime_of: Runtimes) -> None:
     torch.manual_seed(0)
     model = Pooled()
     blocks = blocks_of(mge_gpu.encode(model, (2, 5, 6), random_masks(model, 0.3)))
@@ -117,13 +123,13 @@ def test_nonzeros_that_meet_and_taps_that_pair_nothing() -> None:
     without = blocks[0]._replace(**{name: getattr(blocks[0], name)[:0] for name in columns})
     blocks = [with_idle_tap(b) for b in blocks] + [without]
     for threads in (1, 32):
-        backend = CudaBackend(HostRuntime(threads))
+        backend = CudaBackend(runtime_of(threads))
         assert_equal(on_host(backend.coo(blocks)), blocks)
         assert [len(x) for x in backend.coo([])] == [0, 0, 0]
         assert list(backend.coo_chunks([], 10)) == []
 
 
-def test_more_than_four_billion_edges() -> None:
+def test_more_than_four_billion_edges(runtime_of: Runtimes) -> None:
     """Eleven nonzeros whose tap has 2^9 runs of 2^20 pairs: only the ends of their pairs are written down."""
     runs, length, nonzeros = 1 << 9, 1 << 20, 11
     at, none = np.arange(runs), np.zeros(nonzeros, np.int32)
@@ -132,7 +138,7 @@ def test_more_than_four_billion_edges() -> None:
         np.arange(nonzeros, dtype=np.float32), np.array([0, runs]),
         np.stack([at, 3 * at, length + 0 * at, 0 * at, 1 + 0 * at], 1), np.array([runs * length]), False,
     )  # fmt: skip
-    filler = coo.Filler(HostRuntime(4), [block])
+    filler = coo.Filler(runtime_of(4), [block])
     assert filler.size == nonzeros * runs * length > 1 << 32
     for first in (0, runs * length - 7, (1 << 32) - 9, 10 * runs * length - 1, filler.size - 3000):
         e = np.arange(first, first + 3000)

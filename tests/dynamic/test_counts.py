@@ -178,6 +178,7 @@ def test_a_layer_without_a_mask_stays_dense() -> None:
     assert bool(trainer.model.out.weight.all())
 
 
+@pytest.mark.gradients
 def test_on_the_device(device: str) -> None:
     """Model and optimizer may move after the trainer was built; random growth is the same on every device."""
     here, there = build("set"), build("set")

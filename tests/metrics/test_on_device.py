@@ -1,25 +1,20 @@
-"""All metrics of a graph on a device: the kernels run on the host, with arrays as strict as a GPU's."""
+"""All metrics of a graph on a GPU, and on what stands for one."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 
 import mge_gpu
-from mge_gpu.backends.cuda import CudaBackend
 from mge_gpu.metrics import sampling
 from tests.graphs import DenseNet, random_masks
-from tests.kernels.host_runtime import COMPILER, HostRuntime
+from tests.kernels.host_runtime import COMPILER
 from tests.oracles.networks import Case
 from tests.oracles.strategies import cases
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
-
-
-@pytest.fixture(autouse=True)
-def kernels_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``device="cuda"`` is the CUDA backend over kernels that g++ compiled."""
-    backend = CudaBackend(HostRuntime())
-    monkeypatch.setattr("mge_gpu.backends._cuda_backend", lambda index: backend)
+pytestmark = [
+    pytest.mark.usefixtures("gpu"),
+    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here"),
+]
 
 
 def agree(there: mge_gpu.Report, here: mge_gpu.Report) -> None:

@@ -43,8 +43,13 @@ def device(monkeypatch: pytest.MonkeyPatch, runtime: HostRuntime) -> CudaBackend
 
 
 @pytest.fixture(autouse=True)
-def kernels_on_the_host(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    device(monkeypatch, HostRuntime())
+def kernels_on_the_host(request: pytest.FixtureRequest, one_thread: None) -> None:
+    """But for the tests that also run on a GPU."""
+    if "gpu" not in request.fixturenames:
+        device(request.getfixturevalue("monkeypatch"), HostRuntime())
+
+
+on_gpu = pytest.mark.usefixtures("gpu")
 
 
 @pytest.fixture
@@ -82,6 +87,7 @@ def equal(together: Reports, alone: Reports) -> None:
             assert a[key] == expected and type(a[key]) is type(b[key]), key
 
 
+@on_gpu
 @settings(max_examples=8)
 @given(cases())
 def test_drawn_networks(case: Case) -> None:
@@ -92,6 +98,7 @@ def test_drawn_networks(case: Case) -> None:
     equal(together, one_by_one(masks, model, case.input_shape))
 
 
+@on_gpu
 def test_all_metrics_of_a_network_with_cliques(model: nn.Module) -> None:
     masks = masks_of(model)
     found = measured(masks, model, keys="all")
@@ -137,6 +144,7 @@ def chain() -> tuple[nn.Module, Masks]:
     return model, [large, tiny, {n: torch.ones_like(w) for n, w in weights.items()}, cut, dead]
 
 
+@on_gpu
 @pytest.mark.parametrize("where", ["cpu", "cuda"])
 def test_path_sums_of_very_different_size(where: str) -> None:
     model, masks = chain()
@@ -163,6 +171,7 @@ class Tokens(nn.Module):
         return self.head((x * torch.sigmoid(self.gate(x.mean(1, keepdim=True)))).flatten(1))
 
 
+@on_gpu
 def test_paths_through_attention() -> None:
     torch.manual_seed(4)
     model = Tokens()
@@ -217,6 +226,7 @@ def test_each_kernel_once_for_all_masks(model: nn.Module, monkeypatch: pytest.Mo
     assert counts[0] == counts[1]
 
 
+@on_gpu
 def test_what_is_estimated_goes_one_by_one(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "BUDGET", 2000)
     monkeypatch.setattr(sampling, "SAMPLE", 2000)
@@ -279,6 +289,7 @@ class Twins(nn.Module):
         return y if self.c is None else y + self.c(x)
 
 
+@on_gpu
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("shortcut", [False, True])
 def test_spectra_against_all_eigenvalues(
@@ -302,6 +313,7 @@ def test_spectra_against_all_eigenvalues(
         assert all("4 masks in one graph" in report.how()[key] for key in SPECTRA)
 
 
+@on_gpu
 def test_what_does_not_converge_is_said_of_its_mask(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +325,7 @@ def test_what_does_not_converge_is_said_of_its_mask(
     assert ["not converged" in r.how()["spectral_gap"] for r in found] == [False, True]
 
 
+@on_gpu
 def test_what_fails_together_goes_one_by_one(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: Any, **options: Any) -> Any:
         raise MetricError("an operator returned NaN or Inf")
@@ -325,6 +338,7 @@ def test_what_fails_together_goes_one_by_one(model: nn.Module, monkeypatch: pyte
     equal(found, one_by_one(masks, model, keys=SPECTRA))
 
 
+@on_gpu
 def test_progress_and_seconds(model: nn.Module) -> None:
     said: list[tuple[str, float | None]] = []
     found = mge_gpu.topometrics(
