@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mge_gpu.backends.cpu.serial import run_serial
+from mge_gpu.backends.precision import plain
 from mge_gpu.errors import MetricError
 from mge_gpu.linalg import rows
 from mge_gpu.linalg.lanczos import EVERY, MOST, ConvergenceWarning, products_to_see
@@ -85,7 +86,7 @@ def largest_magnitudes(
     if k == 0 or operators == 0:
         return np.zeros((operators, k)), ManyInfo(np.ones(operators, bool), 0, np.zeros((operators, k)))
     place = torch.device(device)
-    with rows.plain(place), torch.no_grad():
+    with plain(place), torch.no_grad():
         capacity = max(min(n, basis_size), k + 2)
         basis = torch.zeros(capacity + 1, operators, rows.width(n), dtype=dtype, device=place)
         run = _InStep(apply, basis, n, k, tol, max_iterations, np.random.default_rng(seed))

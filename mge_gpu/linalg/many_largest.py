@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
+from mge_gpu.backends.precision import plain
 from mge_gpu.errors import MetricError
 from mge_gpu.linalg import rows
 from mge_gpu.linalg.lanczos import ConvergenceWarning
@@ -50,7 +51,7 @@ def largest_of_each(
     products = 0
     if n and operators:
         place = torch.device(device)
-        with rows.plain(place), torch.no_grad():
+        with plain(place), torch.no_grad():
             if start is None:
                 numbers = np.random.default_rng(seed).standard_normal(n, _numpy(dtype))
                 start = torch.zeros(operators, rows.width(n), dtype=dtype, device=place)

@@ -5,9 +5,6 @@ there are. Rows are cut into pieces: products are summed in the vectors' precisi
 double precision over the pieces.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
@@ -26,21 +23,6 @@ def width(n: int) -> int:
     """
     pieces = max(1, -(-n // PIECE))
     return pieces * max(1, -(-n // (4 * pieces))) * 4
-
-
-@contextmanager
-def plain(device: torch.device) -> Iterator[None]:
-    """Within it matrix products are in the precision of their factors, whatever training has been set to."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    try:
-        if before != "ieee":
-            matmul.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if before != "ieee":
-            matmul.fp32_precision = before
 
 
 def _pieces(x: Tensor) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Products without atomic additions: whole teams of threads, blocks without tables, what operators share."""
+"""Products: whole teams of threads, dense ones, blocks without tables, what operators share."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import nn
 import mge_gpu
 from mge_gpu.backends.adjacency import FLAT, Block
 from mge_gpu.backends.cpu import CpuBackend
-from mge_gpu.backends.cuda import CudaBackend, positions
+from mge_gpu.backends.cuda import CudaBackend, dense, positions
+from mge_gpu.backends.cuda.gather import planned
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.graph.union import union
 from tests.backends.test_conformance import networks
@@ -118,6 +119,40 @@ def test_blocks_without_a_table_are_added_atomically(
     assert_products(CudaBackend(runtime), blocks_of(graph), graph.num_nodes, {})
     if isinstance(runtime, HostRuntime):
         assert "product_f64" in runtime.launched and ("gather_f64" in runtime.launched) == any(limits[:2])
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("largest", [1 << 28, 200])
+def test_dense_products(
+    largest: int, single: bool, runtime_of: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks that have a table, or every second one; Z at once or a few positions at a time."""
+    monkeypatch.setattr(dense, "pays", lambda leg, itemsize: True)
+    monkeypatch.setattr(dense, "LARGEST", largest)
+    backend = CudaBackend(runtime_of(3))
+    for _, graph in networks():
+        assert_products(backend, blocks_of(graph), graph.num_nodes, {}, single)
+    graph = shapes()
+    blocks = [with_idle_tap(b) for b in blocks_of(graph)]
+    assert "dense products" in backend.operator(blocks, blocks, single).how
+    assert_products(backend, blocks, graph.num_nodes, {}, single)
+    halves = iter(range(1000))
+    monkeypatch.setattr(dense, "pays", lambda leg, itemsize: next(halves) % 2 == 0)
+    assert_products(backend, blocks, graph.num_nodes, None, single)
+
+
+def test_what_keeps_most_of_its_weights_is_dense() -> None:
+    """By its size and density; not what is sparse, small, in many groups, or would be too large."""
+
+    def chosen(layer: nn.Module, shape: tuple[int, ...], sparsity: float) -> int:
+        graph = mge_gpu.encode(layer, shape, random_masks(layer, sparsity))
+        blocks = blocks_of(graph)
+        return len(planned(blocks, blocks, 4, {}).dense)
+
+    wide = nn.Conv2d(256, 256, 3, padding=1)
+    assert [chosen(wide, (256, 14, 14), s) for s in (0.0, 0.5, 0.99)] == [2, 2, 0]
+    assert chosen(nn.Conv2d(8, 8, 3), (8, 9, 9), 0.0) == 0
+    assert chosen(nn.Conv2d(256, 256, 3, groups=64), (256, 14, 14), 0.0) == 0
 
 
 def test_sums_are_the_same_each_time() -> None:

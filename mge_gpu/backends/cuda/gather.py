@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cuda import dense
 from mge_gpu.backends.cuda.positions import Geometry, Layout, geometry, layouts_of
 from mge_gpu.backends.cuda.resident import side_by_side
 from mge_gpu.backends.cuda.runtime import Runtime
@@ -135,9 +136,18 @@ def in_rounds(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 class Gather:
-    """The product over some legs as launches of one kernel; ``struct Group`` and ``Leg`` of the source."""
+    """The product over some legs as launches of one kernel; ``struct Group`` and ``Leg`` of the source.
 
-    def __init__(self, runtime: Runtime, groups: Sequence[Group], ready: dict[Any, Any]) -> None:
+    Those of ``products`` are added as dense products, between the same turns.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        groups: Sequence[Group],
+        products: Sequence[dense.Dense],
+        ready: dict[Any, Any],
+    ) -> None:
         self.runtime, self.launches = runtime, list[tuple[int, int]]()
         self.kept: list[Any] = []  # what the tables point to
         rows: list[list[int]] = []
@@ -152,7 +162,9 @@ class Gather:
             self.launches.append((first, items - first))
         self.groups = len(rows)
         self.group, self.leg = (runtime.xp.asarray(np.array(t, np.int64)) for t in (rows, legs))
-        sides = [side for g in groups for leg in g.legs for side in (leg.far, leg.near)]
+        self.dense = products
+        every = [leg for g in groups for leg in g.legs] + [product.leg for product in products]
+        sides = [side for leg in every for side in (leg.far, leg.near)]
         turned = sorted({(side.offset, *side.layout) for side in sides if side.layout is not None})
         self.turned = runtime.xp.asarray(np.array(turned, np.int64)) if turned else None
 
@@ -170,6 +182,8 @@ class Gather:
         x = self._turn(x, False)
         for first, items in self.launches:
             self._launch("gather", items, self.group, self.groups, self.leg, first, items, x, y)
+        if self.dense:
+            dense.add(self.dense, self.runtime.tensor(x), self.runtime.tensor(y))
         return self._turn(y, True)
 
     def _turn(self, x: Any, back: bool) -> Any:
@@ -186,10 +200,18 @@ class Gather:
         self.runtime.launch("gather", kernel, blocks, *(of.get(type(a), lambda x: x)(a) for a in args))
 
 
+class Plan(NamedTuple):
+    """How a product goes."""
+
+    groups: list[Group]  # gathered
+    dense: list[Leg]
+    atomic: dict[int, tuple[Block, bool, bool]]  # blocks without a table, and the directions to be added
+
+
 def planned(
-    forward: Sequence[Block], backward: Sequence[Block], ready: dict[Any, Any]
-) -> tuple[list[Group], dict[int, tuple[Block, bool, bool]]]:
-    """The groups of legs; and blocks without a table, with the directions (forward, backward) to be added."""
+    forward: Sequence[Block], backward: Sequence[Block], itemsize: int, ready: dict[Any, Any]
+) -> Plan:
+    """How each block goes, with vectors of ``itemsize`` bytes a number; ``ready`` keeps what is found."""
     layouts = layouts_of([*forward, *backward])
     legs: list[Leg] = []
     left: list[tuple[Block, bool]] = []
@@ -203,14 +225,14 @@ def planned(
                 left.append((block, ahead))
             else:
                 legs.append(Leg(block, ahead, far, near, ready[key]))
-    groups = []
-    for g in grouped(legs):
+    chosen = [dense.pays(leg, itemsize) for leg in legs]
+    plan = Plan([], [leg for leg, there in zip(legs, chosen, strict=True) if there], {})
+    for g in grouped([leg for leg, there in zip(legs, chosen, strict=True) if not there]):
         fitting = [leg for leg in g.legs if leg.geometry.fits(g.positions)]
         left += [(leg.block, leg.ahead) for leg in g.legs if not leg.geometry.fits(g.positions)]
         if fitting:
-            groups.append(g._replace(legs=fitting))
-    others: dict[int, tuple[Block, bool, bool]] = {}
+            plan.groups.append(g._replace(legs=fitting))
     for block, ahead in left:
-        _, there, back = others.get(id(block), (block, False, False))
-        others[id(block)] = block, there or ahead, back or not ahead
-    return groups, others
+        _, there, back = plan.atomic.get(id(block), (block, False, False))
+        plan.atomic[id(block)] = block, there or ahead, back or not ahead
+    return plan

@@ -1,4 +1,4 @@
-"""Products with the adjacency: gathered where tables of positions fit, else by atomic additions."""
+"""Products with the adjacency: gathered where tables of positions fit, else by atomic additions; or dense."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cuda import dense
 from mge_gpu.backends.cuda.gather import Gather, make_entries, planned
 from mge_gpu.backends.cuda.resident import Resident, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
@@ -37,8 +38,12 @@ class Operator:
         """Which engines were chosen."""
         if self._on_host is not None:
             return "on the CPU, for want of GPU memory"
-        launches = len(self.gather.launches) if self.gather is not None else 0
-        return f"gathered in {launches} launches, {len(self.atomic)} blocks by atomic additions"
+        launches, products = 0, 0
+        if self.gather is not None:
+            launches, products = len(self.gather.launches), len(self.gather.dense)
+        parts = [f"gathered in {launches} launches"]
+        parts += [f"{products} dense products"] if products else []
+        return ", ".join([*parts, f"{len(self.atomic)} blocks by atomic additions"])
 
     def __call__(self, x: Any) -> Any:
         """The product, (N,) of x's dtype."""
@@ -72,16 +77,18 @@ def operator(
 ) -> Operator:
     """An operator over blocks; those that share ``prepared`` share what lies on the device."""
     ready: dict[Any, Any] = {} if prepared is None else prepared
-    groups, others = planned(forward, backward, ready)
+    dtype = np.float32 if single else np.float64
+    plan = planned(forward, backward, np.dtype(dtype).itemsize, ready)
+    products = [dense.product(runtime, leg, dtype, ready) for leg in plan.dense]
     for ahead in (True, False):
-        missing = [leg for g in groups for leg in g.legs if leg.ahead == ahead and leg.key not in ready]
+        missing = [leg for g in plan.groups for leg in g.legs if leg.ahead == ahead and leg.key not in ready]
         if missing:
             made = make_entries(runtime, missing)
             ready.update({leg.key: entries for leg, entries in zip(missing, made, strict=True)})
     atomic = []
-    for key, (block, ahead, back) in others.items():
+    for key, (block, ahead, back) in plan.atomic.items():
         if key not in ready:
             ready[key] = resident_block(runtime, block)
         atomic.append((ready[key], len(block.tap), ahead, back))
-    gather = Gather(runtime, groups, ready) if groups else None
-    return Operator(runtime, gather, atomic, np.float32 if single else np.float64, there)
+    gather = Gather(runtime, plan.groups, products, ready) if plan.groups or products else None
+    return Operator(runtime, gather, atomic, dtype, there)

@@ -1,0 +1,122 @@
+"""Products with blocks that keep most of their weights, as dense matrix products (cuBLAS, through torch).
+
+W (written channels, read channels * table rows) times Z, which holds what each of these reads of x for each
+position. Where the table is one row that says "the same position", Z is x itself.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mge_gpu.backends.cuda.runtime import Runtime
+from mge_gpu.backends.precision import plain
+
+if TYPE_CHECKING:
+    from mge_gpu.backends.cuda.gather import Leg
+
+OVERHEAD = 40e-6
+"""Seconds that the operations of a product take where there is next to nothing to multiply."""
+
+GATHERED = 1e12
+"""Edges a second that are gathered: two thirds of what the instructions of ``gather.cu`` allow on an H100."""
+
+MULTIPLIED = 15e12
+"""Multiplications a second of a dense product in single precision: half of what an H100 has."""
+
+BANDWIDTH = 2e12
+"""Bytes a second, of weights and of Z."""
+
+ENTRY = 16
+"""Bytes of a weight that is gathered."""
+
+LARGEST = 1 << 28
+"""Bytes of a dense matrix, at most, and of Z at a time."""
+
+
+def pays(leg: "Leg", itemsize: int) -> bool:
+    """Whether a dense product takes less time than gathering, by the rates above; they are estimates."""
+    weights = leg.far.channels * leg.near.channels * leg.geometry.taps.rows
+    if weights * itemsize > LARGEST:
+        return False
+    nonzeros, positions = len(leg.block.tap), columns(leg)
+    edges = int(leg.block.pair_count[leg.block.tap].sum())
+    gathered = max(edges / GATHERED, nonzeros * ENTRY / BANDWIDTH)
+    read = weights // max(leg.far.channels, 1) * positions  # values of Z, written and read
+    moved = itemsize * (weights + 2 * read) / BANDWIDTH
+    return OVERHEAD + moved + weights * positions * itemsize / 4 / MULTIPLIED < gathered
+
+
+def columns(leg: "Leg") -> int:
+    """Positions of the side that is written, as far as the block reaches."""
+    return leg.geometry.last // max(leg.geometry.step, 1) + 1
+
+
+class Weights:
+    """A leg's weights as a dense matrix on the device, and where it reads x."""
+
+    def __init__(self, leg: "Leg", there: Callable[[np.ndarray], Tensor], dtype: torch.dtype) -> None:
+        taps = leg.geometry.taps
+        rows, channels = taps.rows, leg.near.channels
+        table = leg.geometry.table(max(leg.geometry.step, 1), columns(leg))
+        self.reach = int(table.max(initial=-1)) + 1
+        self.same = rows == 1 and np.array_equal(table, np.arange(len(table)))
+        self.padded = bool((table < 0).any())
+        self.where = there(np.where(table < 0, self.reach, table).reshape(rows, -1))  # (rows, positions)
+        far, near, tap = (there(x) for x in (leg.far.channel, leg.near.channel, leg.block.tap))
+        first, depth, weight = there(taps.first), there(taps.depth), there(leg.block.weight)
+        place, count = (far.long() * channels + near) * rows + first[tap], depth[tap]
+        if not taps.single:  # a nonzero reads several rows
+            begin = count.cumsum(0) - count
+            within = torch.arange(int(count.sum()), device=place.device) - begin.repeat_interleave(count)
+            place, weight = place.repeat_interleave(count) + within, weight.repeat_interleave(count)
+        matrix = torch.zeros(leg.far.channels * channels * rows, dtype=dtype, device=place.device)
+        matrix.index_put_((place,), weight.to(dtype), accumulate=True)
+        self.matrix = matrix.view(leg.far.channels, channels * rows)
+
+
+class Dense:
+    """The product with one leg."""
+
+    def __init__(self, leg: "Leg", weights: Weights) -> None:
+        self.leg, self.weights = leg, weights
+
+    def add(self, x: Tensor, y: Tensor) -> None:  # (N,), (N,)
+        """Add the product with x to y."""
+        w, far, near = self.weights, self.leg.far, self.leg.near
+        positions, step = w.where.shape[1], max(self.leg.geometry.step, 1)
+        read = x.as_strided((near.channels, w.reach), (near.stride, 1), near.offset)
+        written = y.as_strided((far.channels, positions), (far.stride, step), far.offset)
+        if w.same:
+            written.addmm_(w.matrix, read)
+            return
+        if w.padded:  # a zero behind each channel, for what is read beside the map
+            wide = x.new_zeros(near.channels, w.reach + 1)
+            wide[:, : w.reach] = read
+            read = wide
+        size = max(1, LARGEST // (w.matrix.shape[1] * x.element_size()))
+        for at in range(0, positions, size):
+            part = w.where[:, at : at + size]
+            z = read.index_select(1, part.reshape(-1)).view(w.matrix.shape[1], -1)
+            written[:, at : at + size].addmm_(w.matrix, z)
+
+
+def add(products: Sequence[Dense], x: Tensor, y: Tensor) -> None:  # (N,), (N,)
+    """Add several products with x to y."""
+    with plain(x.device), torch.no_grad():
+        for product in products:
+            product.add(x, y)
+
+
+def product(runtime: Runtime, leg: "Leg", dtype: Any, ready: dict[Any, Any]) -> Dense:
+    """The product with a leg in a type of NumPy's; ``ready`` keeps its weights for others."""
+
+    def there(array: np.ndarray) -> Tensor:
+        return runtime.tensor(runtime.xp.asarray(np.ascontiguousarray(array)))
+
+    key = "dense", id(leg.geometry), *leg.key, dtype
+    if key not in ready:
+        ready[key] = Weights(leg, there, torch.float32 if dtype == np.float32 else torch.float64)
+    return Dense(leg, ready[key])

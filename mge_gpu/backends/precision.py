@@ -1,0 +1,21 @@
+"""Matrix products in the precision of their factors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def plain(device: torch.device) -> Iterator[None]:
+    """Within it matrix products are in the precision of their factors, whatever training has been set to."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        if before != "ieee":
+            matmul.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if before != "ieee":
+            matmul.fp32_precision = before
