@@ -3,6 +3,7 @@
 `run_checks` returns data; `mge-gpu doctor` prints it.
 """
 
+import importlib
 import importlib.metadata
 import importlib.util
 import math
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from mge_gpu.errors import MGEError
+from mge_gpu.errors import GraphError, MGEError
 
 Status = Literal["ok", "missing", "failed"]
 
@@ -123,17 +124,22 @@ def check_device() -> Check:
 
 
 def check_cupy() -> Check:
-    """CuPy, which CUDA kernels need; its wheel has to match the CUDA version of torch."""
-    if importlib.util.find_spec("cupy") is not None:
-        import cupy
-
-        return Check("cupy", "ok", str(cupy.__version__))
+    """CuPy, which CUDA kernels need, and the kernels, where there is a GPU: the tiny graph by them."""
     cuda = str(torch.version.cuda or "")
     if cuda.startswith("12"):
-        hint = "pip install cupy-cuda12x  (this torch was built for CUDA 12)"
+        hint = "pip install -U 'cupy-cuda12x>=14.2'  (this torch was built for CUDA 12)"
     else:
-        hint = "pip install 'mge_gpu[cuda]'"
-    return Check("cupy", "missing", "not installed; only device='cuda' needs it", hint)
+        hint = "pip install -U 'mge_gpu[cuda]'"
+    if importlib.util.find_spec("cupy") is None:
+        return Check("cupy", "missing", "not installed; only device='cuda' needs it", hint)
+    version = importlib.import_module("cupy").__version__
+    if not torch.cuda.is_available():
+        return Check("cupy", "ok", version)
+    try:
+        found = check_tiny_graph("cuda")
+    except GraphError as error:
+        return Check("cupy", "failed", str(error), hint)
+    return Check("cupy", found.status, f"{version}; {found.detail}", found.hint)
 
 
 def tiny_network() -> torch.nn.Module:
@@ -178,11 +184,11 @@ TINY_ANSWERS: dict[str, float] = {
 }
 
 
-def check_tiny_graph() -> Check:
+def check_tiny_graph(device: str = "cpu") -> Check:
     """Encode `tiny_network` and compare every topometric with `TINY_ANSWERS`."""
     import mge_gpu
 
-    report: Any = mge_gpu.topometrics(tiny_network(), (3,))
+    report: Any = mge_gpu.topometrics(tiny_network(), (3,), device=device)
     for key, expected in TINY_ANSWERS.items():
         if not math.isclose(report[key], expected, rel_tol=1e-4, abs_tol=1e-9):
             return Check(

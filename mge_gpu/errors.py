@@ -29,6 +29,10 @@ class NotEnoughMemoryError(GraphError, MemoryError):
     """Edges were to be written down that do not fit the memory that is available."""
 
 
+class DeviceMemoryError(NotEnoughMemoryError):
+    """The memory of a GPU is too short for what was to be computed there."""
+
+
 class MetricError(MGEError, ValueError):
     """A metric is unknown or cannot be computed on this graph."""
 

@@ -1,9 +1,14 @@
 """What a user does with a model on a GPU: on what stands for one, and on a GPU."""
 
+import importlib.machinery
+import importlib.util
 import json
+import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -13,7 +18,9 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import mge_gpu
+from mge_gpu import doctor
 from mge_gpu.cli import app
+from mge_gpu.errors import GraphError
 from mge_gpu.masks import prunable_parameters
 from mge_gpu.pruning import METHODS
 from tests.graphs import DenseNet, random_masks
@@ -140,6 +147,23 @@ def test_pruning_by_weights(gpu: str, method: str) -> None:
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(BY_WEIGHTS)))
 def test_pruning_by_running_the_network(gpu: str, method: str) -> None:
     assert_pruned_alike(method, gpu)
+
+
+def test_doctor_tries_the_kernels(gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (
+        "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None
+    ):  # only its version is asked for
+        cupy = types.ModuleType("cupy")
+        monkeypatch.setattr(cupy, "__version__", "14.2.0", raising=False)
+        monkeypatch.setattr(cupy, "__spec__", importlib.machinery.ModuleSpec("cupy", None))
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert doctor.check_cupy().status == "ok" and "as expected" in doctor.check_cupy().detail
+    monkeypatch.setitem(doctor.TINY_ANSWERS, "motifs", 4)
+    assert doctor.check_cupy().status == "failed"
+    old = "got CuPy 13.6.0, expected 14.2 or newer"
+    monkeypatch.setattr("mge_gpu.backends._cuda_backend", Mock(side_effect=GraphError(old)))
+    check = doctor.check_cupy()
+    assert (check.status, check.detail) == ("failed", old) and "pip install" in check.hint
 
 
 def test_from_the_command_line(gpu: str, tmp_path: Path) -> None:

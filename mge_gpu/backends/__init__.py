@@ -34,11 +34,11 @@ class Backend(Protocol):
     def available_memory(self) -> int | None:
         """Bytes of the device's memory that are free, or None where nobody knows."""
 
-    def within_memory(self, work: Callable[[], R]) -> R:
-        """What ``work`` returns, without resort to the host.
+    def within_memory(self, work: Callable[[], R], host_helps: bool = False) -> R:
+        """What ``work`` returns; primitives for which memory is short resort to the host only where it helps.
 
         Raises:
-            NotEnoughMemoryError: the device's memory was short; all that ``work`` took of it is given back.
+            DeviceMemoryError: the device's memory was short; all that ``work`` took of it is given back.
         """
 
     def tensor(self, array: Any) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """What all metrics share: the registry, and intermediate results computed once a graph."""
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from mge_gpu.backends import Adjacency, Backend, Block
 from mge_gpu.errors import MetricError
@@ -40,6 +42,20 @@ class Workspace:
         self.prepared: dict[Any, Any] = {}  # blocks as they were made ready for products
         self.operators: dict[str, Any] = {}  # products that several metrics use, by name
         self.backend: Backend = graph.backend
+
+    def forget(self) -> None:
+        """Give back what is kept for other metrics: memory is short."""
+        self.prepared.clear()
+        self.operators.clear()
+        for name in ("_degrees", "degree", "forest", "cuts"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def on_host(self) -> "Workspace":
+        """The same graph on the CPU."""
+        graph = copy(self.graph)
+        graph.device = torch.device("cpu")
+        return Workspace(graph, self.exact, self.seed, self.budget)
 
     @property
     def num_nodes(self) -> int:

@@ -1,9 +1,12 @@
 """One graph's metrics, one after the other, cheap ones first; what Ctrl-C leaves of them."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
+from mge_gpu.errors import DeviceMemoryError
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, cheap_first
 from mge_gpu.metrics.report import Report
 
@@ -50,6 +53,20 @@ def measure(
         if progress is not None:
             progress(key, k / len(ordered))
         begin = time.perf_counter()
-        with workspace.backend.active():
-            measured = METRICS[key](workspace)
-        tally.add(key, measured, time.perf_counter() - begin)
+        tally.add(key, _measured(workspace, key), time.perf_counter() - begin)
+
+
+def _measured(workspace: Workspace, key: str) -> Measured:
+    """A metric; on the CPU where a GPU's memory is too short for what it keeps between primitives.
+
+    (For a primitive the backend itself goes to the CPU.)
+    """
+    for _ in range(2):  # again without what is kept for other metrics
+        try:
+            return workspace.backend.within_memory(lambda: METRICS[key](workspace), host_helps=True)
+        except DeviceMemoryError:
+            workspace.forget()
+    warnings.warn(
+        f"the GPU's memory is too short for {key}: it is computed on the CPU", GpuMemoryWarning, stacklevel=3
+    )
+    return METRICS[key](workspace.on_host)

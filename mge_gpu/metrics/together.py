@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
-from mge_gpu.errors import NotEnoughMemoryError
+from mge_gpu.errors import DeviceMemoryError
 from mge_gpu.graph.union import Union, union
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, cheap_first, pieces
 from mge_gpu.metrics.measuring import Tally
@@ -118,7 +118,7 @@ def _at_once(
             found = w.backend.within_memory(partial(METRICS[key], w))
         except OneByOne:
             continue
-        except NotEnoughMemoryError:
+        except DeviceMemoryError:
             return False
         seconds = (time.perf_counter() - begin) / len(workspaces)
         begin = time.perf_counter()

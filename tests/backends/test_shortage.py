@@ -4,6 +4,7 @@ import gc
 import warnings
 import weakref
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mge_gpu.backends.cuda import CudaBackend
 from mge_gpu.backends.cuda import coo as coo_module
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning, Outcome, attempt
 from mge_gpu.errors import NotEnoughMemoryError
+from mge_gpu.metrics.base import METRICS, Measured, Workspace
 from tests.graphs import DenseNet, random_masks
 from tests.kernels.host_runtime import COMPILER, HostRuntime
 
@@ -150,6 +152,52 @@ def test_what_is_kept_of_blocks_is_given_back(graph: Any, failures: int) -> None
     assert any("short for power_sums" in str(w.message) for w in caught) == (failures == -1)
     expected = CpuBackend().power_sums(block, x, [(0, 2, 0)], size)
     np.testing.assert_allclose(backend.host(found), expected, rtol=1e-12)
+
+
+def test_a_sort_that_memory_is_short_for(graph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy raises the interpreter's own error there."""
+    runtime = HostRuntime()
+    blocks = [block for _, _, block in graph.blocks]
+    short = Mock(side_effect=MemoryError("std::bad_alloc"))
+    monkeypatch.setattr(runtime.xp, "argsort", short, raising=False)
+    x = np.random.default_rng(0).normal(size=graph.num_nodes)
+    with pytest.warns(GpuMemoryWarning, match="operator"):
+        found = CudaBackend(runtime).operator(blocks, blocks)(runtime.xp.asarray(x))
+    assert short.call_count == 1
+    np.testing.assert_allclose(found.get(), CpuBackend().operator(blocks, blocks)(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_what_a_metric_keeps_between_primitives(
+    error: type[Exception], failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bases of eigenvectors, say: once more with all that is free, then on the CPU, and that is said."""
+    backend = CudaBackend(HostRuntime())
+    monkeypatch.setattr("mge_gpu.backends._cuda_backend", lambda index: backend)
+    gap, seen = METRICS["spectral_gap"], []
+
+    def short(w: Workspace) -> Measured:
+        found = gap(w)
+        seen.append((w.backend.name, w.prepared))
+        if len(seen) <= failures:
+            assert w.prepared and w.operators
+            raise error("out of memory")
+        return found
+
+    monkeypatch.setitem(METRICS, "spectral_gap", short)
+    model = DenseNet(growth=2, depth=3)
+    keys = ["components", "spectral_gap", "k_core"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = mge_gpu.topometrics(model, (2, 4, 5), keys, device="cuda")
+    texts = [str(w.message) for w in caught if w.category is GpuMemoryWarning]
+    on_host = ["the GPU's memory is too short for spectral_gap: it is computed on the CPU"]
+    assert texts == (on_host if failures == 2 else [])
+    assert [name for name, _ in seen] == ["cuda", "cuda", "cpu"][: failures + 1]
+    monkeypatch.setitem(METRICS, "spectral_gap", gap)
+    expected = mge_gpu.topometrics(model, (2, 4, 5), keys)
+    assert dict(found) == pytest.approx(dict(expected), rel=1e-6)
 
 
 def test_edges_come_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class HostRuntime:
     """A `Runtime` of the host: blocks run one after the other, in a random order, their threads together."""
 
     xp = StrictNumpy()
-    out_of_memory = (torch.OutOfMemoryError,)
+    out_of_memory: tuple[type[Exception], ...] = (torch.OutOfMemoryError, MemoryError)
 
     def __init__(self, threads: int = 1, most_blocks: int = 7, seed: int = 0) -> None:
         self.block, self.most_blocks = threads, most_blocks

@@ -42,7 +42,7 @@ class CpuBackend:
         """Bytes of memory that are free, or None where the system does not say."""
         return available_memory()
 
-    def within_memory(self, work: Callable[[], R]) -> R:
+    def within_memory(self, work: Callable[[], R], host_helps: bool = False) -> R:
         """What ``work`` returns: this is the host."""
         return work()
 

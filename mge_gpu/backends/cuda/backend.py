@@ -15,7 +15,7 @@ from mge_gpu.backends.cuda import coo, cuts, forest, peel, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
-from mge_gpu.errors import NotEnoughMemoryError
+from mge_gpu.errors import DeviceMemoryError, NotEnoughMemoryError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,17 +94,17 @@ class CudaBackend:
         """Bytes of the device's memory that are free."""
         return self.runtime.available_memory()
 
-    def within_memory(self, work: Callable[[], R]) -> R:
-        """What ``work`` returns; NotEnoughMemoryError where the device's memory is short."""
-        self._host_helps = False
+    def within_memory(self, work: Callable[[], R], host_helps: bool = False) -> R:
+        """What ``work`` returns; DeviceMemoryError where the device's memory is short."""
+        before, self._host_helps = self._host_helps, host_helps
         try:
             with self.runtime.active():
                 found = attempt(self.runtime, work)
         finally:
-            self._host_helps = True
+            self._host_helps = before
         if found is Outcome.SHORT:
             self._forget()
-            raise NotEnoughMemoryError("the GPU's memory is too short")
+            raise DeviceMemoryError("the GPU's memory is too short")
         return found
 
     @_active

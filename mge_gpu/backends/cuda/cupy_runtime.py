@@ -16,6 +16,9 @@ from mge_gpu.errors import GraphError
 OLDEST = (8, 0)
 """The compute capability below which kernels are not compiled."""
 
+OLDEST_CUPY = (14, 2)
+"""Older ones have no streams by address, or sort wrongly where memory is short, or fail for no values."""
+
 BLOCK = 256
 """Threads of a block."""
 
@@ -63,6 +66,11 @@ class CupyRuntime:
             raise GraphError(
                 "got device 'cuda', but CuPy is not installed; pip install 'mge_gpu[cuda]', or use 'cpu'"
             ) from error
+        if tuple(int(part) for part in cupy.__version__.split(".")[:2]) < OLDEST_CUPY:
+            raise GraphError(
+                f"got CuPy {cupy.__version__}, expected {'.'.join(map(str, OLDEST_CUPY))} or newer; "
+                "pip install -U 'mge_gpu[cuda]', or use 'cpu'"
+            )
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if device >= count:
             raise GraphError(f"got device 'cuda:{device}', but torch sees {count} CUDA devices; use 'cpu'")
@@ -72,17 +80,19 @@ class CupyRuntime:
                 f"got a GPU of compute capability {capability[0]}.{capability[1]}, expected 8.0 or newer"
             )
         self.xp, self.device = cupy, device
-        self.out_of_memory: tuple[type[Exception], ...] = (
-            torch.OutOfMemoryError,
-            cupy.cuda.memory.OutOfMemoryError,
-        )
+        self.out_of_memory: tuple[type[Exception], ...] = (torch.OutOfMemoryError, MemoryError)
         self.multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
         self.allocator = cupy.cuda.PythonFunctionAllocator(self._allocate, _release)
         self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
 
     def _allocate(self, size: int, device: int) -> int:
         stream = torch.cuda.current_stream(device).cuda_stream
-        return torch.cuda.caching_allocator_alloc(size, device, stream) if size else 0
+        try:
+            return torch.cuda.caching_allocator_alloc(size, device, stream) if size else 0
+        except torch.OutOfMemoryError:  # CuPy's sorts and histograms know their own error only
+            taken = torch.cuda.memory_allocated(device)
+            raise self.xp.cuda.memory.OutOfMemoryError(size, taken) from None
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -96,13 +106,18 @@ class CupyRuntime:
         """Run a kernel on the current stream."""
         if blocks < 1:
             return
-        if source not in self._modules:
-            self._modules[source] = self.xp.RawModule(
-                code=source_text(source), options=("--std=c++17", "-lineinfo"), backend="nvrtc"
-            )
         grid = min(blocks, WAVES * self.multiprocessors)
         given = tuple(np.uint64(0) if a is None else a for a in args)
-        self._modules[source].get_function(kernel)((grid,), (BLOCK,), given)
+        self._kernel(source, kernel)((grid,), (BLOCK,), given)
+
+    def _kernel(self, source: str, kernel: str) -> Any:
+        if (source, kernel) not in self._kernels:
+            if source not in self._modules:
+                self._modules[source] = self.xp.RawModule(
+                    code=source_text(source), options=("--std=c++17", "-lineinfo"), backend="nvrtc"
+                )
+            self._kernels[source, kernel] = self._modules[source].get_function(kernel)
+        return self._kernels[source, kernel]
 
     def threads(self, count: int) -> int:
         """Blocks that hold so many threads."""
@@ -120,7 +135,8 @@ class CupyRuntime:
         return int(free + held)
 
     def release(self) -> None:
-        """torch's allocator keeps nothing that is unused."""
+        """torch's allocator keeps nothing that is unused, and CuPy no memory of the host that it locked."""
+        self.xp.get_default_pinned_memory_pool().free_all_blocks()
         with torch.cuda.device(self.device):
             torch.cuda.empty_cache()
 

@@ -14,11 +14,26 @@ BLOCK_ARRAYS = ("target_channel", "source_channel", "tap", "weight", "run_ptr", 
 BLOCK_NUMBERS = ("source_offset", "target_offset", "source_channel_stride", "target_channel_stride")
 
 
+DIRECT = 1 << 22
+"""Bytes from which on an array goes to the device straight from where it lies: CuPy would copy it to locked
+memory first, and keep that."""
+
+
+def uploaded(runtime: Runtime, array: np.ndarray) -> Any:
+    """A copy of an array on the device."""
+    array = np.ascontiguousarray(array)
+    if array.nbytes < DIRECT:
+        return runtime.xp.asarray(array)
+    out = runtime.xp.empty(array.shape, array.dtype)
+    out.set(array)
+    return out
+
+
 class Resident:
     """Arrays on the device and the table of their addresses, followed by some numbers."""
 
     def __init__(self, runtime: Runtime, arrays: dict[str, np.ndarray], numbers: list[int]) -> None:
-        self.arrays = {name: runtime.xp.asarray(np.ascontiguousarray(a)) for name, a in arrays.items()}
+        self.arrays = {name: uploaded(runtime, a) for name, a in arrays.items()}
         addresses = [runtime.address(a) for a in self.arrays.values()]
         self.table: Any = runtime.xp.asarray(np.array([*addresses, *numbers], np.int64))
 
@@ -46,7 +61,7 @@ def side_by_side(runtime: Runtime, arrays: Sequence[np.ndarray], dtype: Any) -> 
     """
     size = sum(len(a) for a in arrays)
     if size <= JOINED or len(arrays) == 1:
-        return runtime.xp.asarray(np.concatenate(arrays).astype(dtype, copy=False))
+        return uploaded(runtime, np.concatenate(arrays).astype(dtype, copy=False))
     whole, at = runtime.xp.empty(size, dtype), 0
     waiting: list[np.ndarray] = []
     for k, array in enumerate(arrays):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from mge_gpu.backends.cuda.runtime import Runtime
+from mge_gpu.errors import NotEnoughMemoryError
 
 if TYPE_CHECKING:
     from mge_gpu.backends.cuda.backend import CudaBackend
@@ -29,6 +30,8 @@ def attempt(runtime: Runtime, work: Callable[[], R]) -> R | Literal[Outcome.SHOR
     """What ``work`` returns; or SHORT where memory ran out, with all that it had taken given back."""
     try:
         return work()
+    except NotEnoughMemoryError:
+        raise  # it says more
     except runtime.out_of_memory:
         pass  # the exception holds what the failed work holds: it must be gone before anything is freed
     runtime.release()
