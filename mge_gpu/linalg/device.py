@@ -26,28 +26,27 @@ def _pieces(rows: Any) -> list[slice]:
 
 def dots(rows: Any, x: Any) -> np.ndarray:
     """rows @ x, (m, n) and (n,) -> (m,) float64 on the host."""
-    if not len(rows):
-        return np.zeros(0)
+    return to_host(_dots(rows, x)) if len(rows) else np.zeros(0)
+
+
+def _dots(rows: Any, x: Any) -> Any:
     total = np.zeros(len(rows), like=x)
     for part in _pieces(rows):
         total += rows[:, part].astype(np.float64) @ x[part].astype(np.float64)
-    return to_host(total)
+    return total
 
 
 def remove(rows: Any, x: Any) -> np.ndarray:
     """Make x orthogonal to orthonormal rows, in place, in two passes; returns what was removed, (m,)."""
-    first = dots(rows, x)
-    _subtract(rows, first, x)
-    second = dots(rows, x)
-    _subtract(rows, second, x)
-    return first + second
-
-
-def _subtract(rows: Any, factors: np.ndarray, x: Any) -> None:
-    if len(rows):
-        there = np.asarray(factors, like=x)
+    if not len(rows):
+        return np.zeros(0)
+    removed = np.zeros(len(rows), like=x)
+    for _ in range(2):  # nothing is read back in between
+        factors = _dots(rows, x)
         for part in _pieces(rows):
-            x[part] -= there @ rows[:, part].astype(np.float64)
+            x[part] -= factors @ rows[:, part].astype(np.float64)
+        removed += factors
+    return to_host(removed)
 
 
 def less(x: Any, a: float, y: Any, z: Any | None) -> float:

@@ -25,7 +25,7 @@ BLOCK = 256
 WAVES = 32
 """Blocks a multiprocessor is given at most: kernels go on in strides of the grid."""
 
-SCRATCH = 1 << 30
+SCRATCH = 3 << 30
 """Bytes that the scratch of a launch may take, where half of the free memory is not less."""
 
 
@@ -125,7 +125,7 @@ class CupyRuntime:
 
     def workers(self, count: int, scratch: int) -> int:
         """Blocks for which so much scratch each fits."""
-        fitting = max(SCRATCH, self.available_memory() // 2) // max(scratch, 1)
+        fitting = min(SCRATCH, self.available_memory() // 2) // max(scratch, 1)
         return max(1, min(count, 4 * self.multiprocessors, fitting))
 
     def available_memory(self) -> int:
