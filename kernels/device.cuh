@@ -3,7 +3,9 @@
 
 #ifdef MGE_HOST
 #include "host_shim.h"
+#define MGE_UNROLL
 #else
+#define MGE_UNROLL _Pragma("unroll")
 #define MGE_EXPORT(name)  // the driver finds kernels by name
 #endif
 
@@ -28,6 +30,25 @@ __device__ inline u32 last_start(u32 low, u32 high, i64 x, Start start) {
             high = middle;
     }
     return low;
+}
+
+// A team of threads that work on one item together: a warp, or the whole block where that is not made of warps.
+struct Team {
+    int lane, lanes;      // this thread's number in its team, threads of a team
+    int number, count;    // this team's number in its block, teams of a block
+    i64 first, all;       // the same among the teams of all blocks
+};
+
+__device__ inline Team team() {
+    int lanes = blockDim.x % 32 ? blockDim.x : 32;
+    Team t;
+    t.lane = threadIdx.x % lanes;
+    t.lanes = lanes;
+    t.number = threadIdx.x / lanes;
+    t.count = blockDim.x / lanes;
+    t.first = (i64)blockIdx.x * t.count + t.number;
+    t.all = (i64)gridDim.x * t.count;
+    return t;
 }
 
 // The number of this thread among all, and of all threads.

@@ -13,8 +13,9 @@ __device__ inline bool left_out(const i32* without, i64 u, i64 v) {
 extern "C" __global__ void hook(
     const Adjacency* table, const i32* without, i32* label, i32* edge_from, i32* edge_to) {
     const Adjacency g = *table;
-    for (i64 v = blockIdx.x; v < g.nodes; v += gridDim.x) {
-        neighbours(g, v, OUT, threadIdx.x, blockDim.x, [&](i64 u) {
+    const Team t = team();
+    for (i64 v = t.first; v < g.nodes; v += t.all) {
+        neighbours(g, v, OUT, t.lane, t.lanes, [&](i64 u) {
             if (left_out(without, u, v)) return;
             i32 hooked = unite(label, (i32)v, (i32)u);
             if (hooked < 0) return;
@@ -28,14 +29,15 @@ extern "C" __global__ void flatten(i32* label, i64 n) {
     for (i64 v = thread_number(); v < n; v += thread_count()) label[v] = root_of(label, (i32)v);
 }
 
-// Breadth-first search, from nodes of the last level to unseen neighbours: one block a node of the frontier.
+// Breadth-first search, from nodes of the last level to unseen neighbours: one team a node of the frontier.
 // Threads that reach a node together write parents of the same level: whoever comes last is right, too.
 extern "C" __global__ void push(
     const Adjacency* table, const i32* frontier, i64 n, i32 depth, i32* level, i32* parent) {
     const Adjacency g = *table;
-    for (i64 f = blockIdx.x; f < n; f += gridDim.x) {
+    const Team t = team();
+    for (i64 f = t.first; f < n; f += t.all) {
         i32 v = frontier[f];
-        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) {
+        neighbours(g, v, BOTH, t.lane, t.lanes, [&](i64 u) {
             if (level[u] == -1) level[u] = depth;
             if (level[u] == depth) parent[u] = v;
         });

@@ -18,6 +18,7 @@ __device__ inline i32 root_of(i32* label, i32 v) {
 
 // Unite the sets of u and v. Returns the root that was hooked under the smaller one, -1 where they were one set.
 __device__ inline i32 unite(i32* label, i32 u, i32 v) {
+    if (label[u] == label[v]) return -1;  // an old value will do, and most edges lie within a set: sets only merge
     i32 a = root_of(label, u), b = root_of(label, v);
     while (a != b) {
         i32 larger = a > b ? a : b, smaller = a > b ? b : a;

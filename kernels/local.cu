@@ -1,27 +1,30 @@
 // What lies within two steps of single nodes. One block works on one node at a time, with scratch of its own
-// that is zero before and after.
+// that is zero before and after: its teams share the first steps, the threads of a team the second.
 #include "adjacency.cuh"
 
-// Steps that counting takes from each node, plus one: out[k] = 1 + sum of the degrees of the neighbours.
+// Steps that counting takes from each node, plus one: out[k] = 1 + sum of the degrees of the neighbours. out must be
+// zero before; one team a node.
 extern "C" __global__ void path_counts(
     const Adjacency* table, const i64* nodes, i64 n, bool directed, const i64* degree, i64* out) {
     const Adjacency g = *table;
     Direction way = directed ? OUT : BOTH;
-    for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
-        i64 sum = threadIdx.x == 0;
-        neighbours(g, nodes[k], way, threadIdx.x, blockDim.x, [&](i64 u) { sum += degree[u]; });
-        add(out + k, sum);
+    const Team t = team();
+    for (i64 k = t.first; k < n; k += t.all) {
+        i64 sum = t.lane == 0;
+        neighbours(g, nodes[k], way, t.lane, t.lanes, [&](i64 u) { sum += degree[u]; });
+        if (sum) add(out + k, sum);
     }
 }
 
-// visit(w) for every walk v - u - w. The threads of a block share the second steps.
+// visit(w) for every walk v - u - w.
 template <class Visit>
 __device__ inline void walks(const Adjacency& g, i64 v, Direction way, Visit visit) {
-    neighbours(g, v, way, 0, 1, [&](i64 u) { neighbours(g, u, way, threadIdx.x, blockDim.x, visit); });
+    const Team t = team();
+    neighbours(g, v, way, t.number, t.count, [&](i64 u) { neighbours(g, u, way, t.lane, t.lanes, visit); });
 }
 
 // Nodes within two directed steps of each node, itself included. ``seen`` has one bit a node for each block.
-extern "C" __global__ void two_hop_sizes(
+extern "C" __global__ void __launch_bounds__(256, 4) two_hop_sizes(
     const Adjacency* table, const i64* nodes, i64 n, u32* seen, i64 words, i64* out) {
     const Adjacency g = *table;
     u32* mine = seen + blockIdx.x * words;
@@ -46,7 +49,8 @@ extern "C" __global__ void two_hop_sizes(
 
 // For each node u, in the columns of out: the sum of C(codegree(u, v), 2) over all v; the sums of t_uv and of
 // C(t_uv, 2) over its neighbours v (t_uv triangles on the edge). ``common`` has a counter a node for each block.
-extern "C" __global__ void wedge_counts(const Adjacency* table, const i64* nodes, i64 n, i32* common, i64* out) {
+extern "C" __global__ void __launch_bounds__(256, 4) wedge_counts(
+    const Adjacency* table, const i64* nodes, i64 n, i32* common, i64* out) {
     const Adjacency g = *table;
     i32* mine = common + blockIdx.x * g.nodes;
     for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
@@ -80,11 +84,11 @@ extern "C" __global__ void clique_counts(
         i64 v = nodes[k], found = 0;
         neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) { mine[u] = 1; });
         __syncthreads();
+        const Team t = team();
         neighbours(g, v, BOTH, 0, 1, [&](i64 u) {
-            neighbours(g, u, BOTH, 0, 1, [&](i64 w) {
+            neighbours(g, u, BOTH, t.number, t.count, [&](i64 w) {
                 if (!mine[w]) return;
-                neighbours(g, w, BOTH, threadIdx.x, blockDim.x,
-                           [&](i64 z) { found += mine[z] && linked(g, u, z); });
+                neighbours(g, w, BOTH, t.lane, t.lanes, [&](i64 z) { found += mine[z] && linked(g, u, z); });
             });
         });
         add(out + k, found);

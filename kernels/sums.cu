@@ -1,4 +1,4 @@
-// Sums over out-neighbours: once for each hub, then for each node. One block a node or hub.
+// Sums over out-neighbours: once for each hub, by a block, then for each node, by a team.
 #include "adjacency.cuh"
 
 template <class T>
@@ -14,16 +14,16 @@ __device__ void sum_of_hubs(const Adjacency& g, const T* x, T* out) {
 
 template <class T>
 __device__ void sum_of_nodes(const Adjacency& g, const T* x, const T* shared, T* out) {
-    for (i64 v = blockIdx.x; v < g.nodes; v += gridDim.x) {
+    const Team t = team();
+    for (i64 v = t.first; v < g.nodes; v += t.all) {
         Place here = place_of(g, v);
         T sum = 0;
         for (int arc = first_arc(g, here.partition, OUT); arc < last_arc(g, here.partition, OUT); ++arc) {
             List list = list_of(g, arc, here);
             i64 hub = g.list_hub[list.row];
             if (hub < 0)
-                along(g, arc, g.anchor[list.at], list.row, threadIdx.x, blockDim.x,
-                      [&](i64 u) { sum += x[u]; });
-            else if (threadIdx.x == 0)
+                along(g, arc, g.anchor[list.at], list.row, t.lane, t.lanes, [&](i64 u) { sum += x[u]; });
+            else if (t.lane == 0)
                 sum += shared[hub + g.position_group[list.at]];
         }
         if (sum != 0) add(out + v, sum);

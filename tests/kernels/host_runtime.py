@@ -88,6 +88,10 @@ class HostRuntime:
         """Blocks of that many threads."""
         return -(-count // self.block)
 
+    def teams(self, count: int) -> int:
+        """Blocks of that many teams: warps, or whole blocks."""
+        return -(-count // (self.block // 32 if self.block % 32 == 0 else 1))
+
     def workers(self, count: int, scratch: int) -> int:
         """Three blocks at most, so that they take turns."""
         return min(count, 3)

@@ -33,7 +33,8 @@ def compiled(source: str, architecture: str) -> str:
     library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
     text = source_text(source).encode()
     assert not library.nvrtcCreateProgram(ctypes.byref(program), text, source.encode(), 0, None, None)
-    options = [f"--gpu-architecture={architecture}", "--std=c++17", "-Xptxas=-v"]
+    flags = ["--std=c++17", "-lineinfo", "-ftz=true", "-Xptxas=-v"]  # CuPy adds the third
+    options = [f"--gpu-architecture={architecture}", *flags]
     array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
     failed = library.nvrtcCompileProgram(program, len(options), array)
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))

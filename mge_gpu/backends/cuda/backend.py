@@ -231,7 +231,9 @@ class CudaBackend:
         values = x.astype(np.int64 if kind == "i64" else np.float64, copy=False)
         out, shared = self.xp.zeros(n, values.dtype), self.xp.zeros(max(hubs, 1), values.dtype)
         self.runtime.launch("sums", f"hub_sums_{kind}", hubs, g.table, values, shared)
-        self.runtime.launch("sums", f"neighbour_sums_{kind}", n, g.table, values, shared, out)
+        self.runtime.launch(
+            "sums", f"neighbour_sums_{kind}", self.runtime.teams(n), g.table, values, shared, out
+        )
         return out.astype(x.dtype, copy=False)
 
     def _degree(self, adjacency: Adjacency, directed: bool = False) -> Any:
@@ -265,7 +267,8 @@ class CudaBackend:
     def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
         """Two-step walks from each node plus one, (R,) int64."""
         degree = self._degree(adjacency, directed)
-        return self._local("path_counts", adjacency, nodes, (), np.bool_(directed), degree)
+        teams = self.runtime.teams(len(nodes))
+        return self._local("path_counts", adjacency, nodes, (), teams, np.bool_(directed), degree)
 
     @_on_device
     def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
@@ -281,9 +284,13 @@ class CudaBackend:
     @_on_device
     def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""
-        if not clique_partitions(adjacency).any():
-            return np.zeros(len(nodes), np.int64)
-        return self._scratch("clique_counts", adjacency, nodes, (), (adjacency.num_nodes, np.uint8))
+        member = clique_partitions(adjacency).max(axis=0)
+        some = np.flatnonzero(member[np.searchsorted(adjacency.offset, nodes, side="right") - 1])
+        out = np.zeros(len(nodes), np.int64)
+        if len(some):
+            scratch = adjacency.num_nodes, np.uint8
+            out[some] = self._scratch("clique_counts", adjacency, nodes[some], (), scratch)
+        return out
 
     def _local(
         self,
@@ -291,13 +298,12 @@ class CudaBackend:
         adjacency: Adjacency,
         nodes: np.ndarray,
         columns: tuple[int, ...],
+        blocks: int,
         *args: Any,
-        blocks: int = -1,
     ) -> np.ndarray:
-        """One block a node (or ``blocks`` in all): a result a node."""
+        """A result a node, by so many blocks."""
         g, there = self._resident(adjacency), self.xp.asarray(np.asarray(nodes, np.int64))
         out = self.xp.zeros((len(nodes), *columns), np.int64)
-        blocks = len(nodes) if blocks < 0 else blocks
         self.runtime.launch("local", kernel, blocks, g.table, there, np.int64(len(nodes)), *args, out)
         return self.runtime.host(out)
 
@@ -316,7 +322,7 @@ class CudaBackend:
 
         def work() -> np.ndarray:
             room = self.xp.zeros(blocks * size, dtype)
-            return self._local(kernel, adjacency, nodes, columns, room, *args, blocks=blocks)
+            return self._local(kernel, adjacency, nodes, columns, blocks, room, *args)
 
         while blocks > 1:
             found = attempt(self.runtime, work)

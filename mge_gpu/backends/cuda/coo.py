@@ -24,8 +24,8 @@ MERGED = 1 << 26
 FEWEST = 1 << 16
 """Pairs below which a piece is not cut where memory is short."""
 
-KEPT = 1 << 23
-"""Nonzeros that stay on the device for the next call, at most (200 MB)."""
+KEPT = 1 << 25
+"""Nonzeros that stay on the device for the next call, at most: 800 MB, or a twentieth of what is free."""
 
 EACH = 16
 """Edges that a thread writes: twice ``ITEMS`` of ``kernels/coo.cu``."""
@@ -110,7 +110,8 @@ class Kept:
         ):
             self.clear()  # the old one makes room first
             filler = Filler(runtime, blocks)
-            if filler.nonzeros > KEPT:
+            memory = runtime.available_memory()
+            if filler.nonzeros > (KEPT if memory is None else min(KEPT, memory // 512)):
                 return filler
             self._numbers, self._filler = numbers, filler
             self._arrays = [weakref.ref(a, self.clear) for a in arrays]

@@ -30,11 +30,9 @@ SCRATCH = 3 << 30
 
 
 def sources() -> Any:
-    """The folder of the CUDA sources: of the package, or beside it in a checkout that is not installed."""
-    try:
-        return files("mge_gpu.kernels")
-    except ModuleNotFoundError:
-        return Path(__file__).parents[3] / "kernels"
+    """The folder of the CUDA sources: beside this very package in a checkout, else the installed one."""
+    beside = Path(__file__).parents[3] / "kernels"
+    return beside if (beside / "device.cuh").exists() else files("mge_gpu.kernels")
 
 
 @cache
@@ -122,6 +120,10 @@ class CupyRuntime:
     def threads(self, count: int) -> int:
         """Blocks that hold so many threads."""
         return -(-count // BLOCK)
+
+    def teams(self, count: int) -> int:
+        """Blocks that hold so many teams."""
+        return -(-count // (BLOCK // 32))
 
     def workers(self, count: int, scratch: int) -> int:
         """Blocks for which so much scratch each fits."""

@@ -19,9 +19,9 @@ def unite(runtime: Runtime, g: Resident, n: int, without: Any = None) -> tuple[A
     xp = runtime.xp
     label = xp.arange(n, dtype=np.int32)
     source, target = (xp.full(n, -1, np.int32) for _ in range(2))
-    runtime.launch("forest", "hook", n, g.table, without, label, source, target)
+    runtime.launch("forest", "hook", runtime.teams(n), g.table, without, label, source, target)
     runtime.launch("forest", "flatten", runtime.threads(n), label, np.int64(n))
-    hooked = source >= 0
+    hooked = xp.flatnonzero(source >= 0)
     return label, source[hooked], target[hooked]
 
 
@@ -42,7 +42,8 @@ def breadth_first(runtime: Runtime, g: Resident, degree: Any, roots: Any) -> Any
             count = len(unseen)
             runtime.launch("forest", "pull", runtime.threads(count), g.table, unseen, np.int64(count), *args)
         else:
-            runtime.launch("forest", "push", len(frontier), g.table, frontier, np.int64(len(frontier)), *args)
+            count = len(frontier)
+            runtime.launch("forest", "push", runtime.teams(count), g.table, frontier, np.int64(count), *args)
         reached = level[unseen] == depth
         frontier, unseen = unseen[reached], unseen[~reached]
     return parent

@@ -29,6 +29,9 @@ class Runtime(Protocol):
     def threads(self, count: int) -> int:
         """Blocks that hold so many threads."""
 
+    def teams(self, count: int) -> int:
+        """Blocks that hold so many teams: see ``kernels/device.cuh``."""
+
     def workers(self, count: int, scratch: int) -> int:
         """Blocks, at most ``count``, for which ``scratch`` bytes each fit in the device's memory."""
 
