@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.cuda import peel
 from mge_gpu.backends.cuda.cupy_runtime import source_text
 from mge_gpu.backends.cuda.resident import BLOCK_ARRAYS, BLOCK_NUMBERS
 from tests.kernels.host_runtime import KERNELS
@@ -81,4 +82,5 @@ def fields(header: str, struct: str) -> list[str]:
 def test_tables_have_the_layout_of_the_structs() -> None:
     assert fields("adjacency.cuh", "Adjacency") == [*Adjacency._fields, "partitions", "nodes", "hubs"]
     assert fields("block.cuh", "Block") == [*BLOCK_ARRAYS, "nonzeros", *BLOCK_NUMBERS]
+    assert fields("peel.cu", "Peeling") == list(peel.FIELDS)
     assert set(BLOCK_ARRAYS) | set(BLOCK_NUMBERS) <= set(Block._fields)

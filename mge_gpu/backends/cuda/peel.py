@@ -7,37 +7,37 @@ import numpy as np
 from mge_gpu.backends.cuda.resident import Resident
 from mge_gpu.backends.cuda.runtime import Runtime
 
+ROUNDS = 8, 64
+"""Rounds that are launched before the host looks whether nodes are left: twice as many each time."""
+
+FIELDS = "k", "size", "next", "hubs", "left", "new_level"
+"""Of ``struct Peeling`` in ``kernels/peel.cu``."""
+
 
 def coreness(runtime: Runtime, g: Resident, degree: Any, hubs: int) -> Any:
     """Turn undirected degrees (N,) int32 into core numbers, in place; returns them.
 
     A round takes one from the degree of each neighbour, never below the level, so that what has gone needs no
-    mark. Hubs count their members that go, and pass their list once for all of them.
+    mark. Hubs count their members that go, and pass their list once for all of them. Frontiers and their
+    sizes stay on the device; a round after the last finds nothing to do.
     """
-    xp = runtime.xp
-    frontier, touched = xp.empty(len(degree), np.int32), xp.empty(max(hubs, 1), np.int32)
-    following, gone = xp.empty_like(frontier), xp.zeros(max(hubs, 1), np.int32)
-    counters = xp.zeros(2, np.int64)  # nodes of the next frontier, hubs touched
-    left = xp.flatnonzero(degree > 0).astype(np.int32)
-    while len(left):
-        k = int(degree[left].min())
-        here = left[degree[left] == k]
-        n = len(here)
-        frontier[:n] = here
-        while n:
-            counters[:] = 0
+    xp, n = runtime.xp, len(degree)
+    frontier, following = (xp.empty(n, np.int32) for _ in range(2))
+    touched, gone = xp.empty(max(hubs, 1), np.int32), xp.zeros(max(hubs, 1), np.int32)
+    state, left = xp.zeros(len(FIELDS), np.int64), FIELDS.index("left")
+    state[left] = (degree > 0).sum()
+    rounds, most = ROUNDS
+    while int(state[left]):
+        for _ in range(rounds):
+            runtime.launch("peel", "next_round", 1, state)
             runtime.launch(
-                "peel", "peel_nodes", n, g.table, frontier, np.int64(n), np.int32(k), degree, following,
-                counters[:1], gone, touched, counters[1:],
+                "peel", "level_nodes", runtime.threads(n), degree, np.int64(n), frontier, state
             )  # fmt: skip
-            lost = int(counters[1]) if hubs else 0
             runtime.launch(
-                "peel", "peel_hubs", lost, g.table, touched, np.int64(lost), np.int32(k), gone, degree,
-                following, counters[:1],
+                "peel", "peel_nodes", runtime.teams(n), g.table, frontier, state, degree, following, gone,
+                touched,
             )  # fmt: skip
-            gone[touched[:lost]] = 0
-            n = int(counters[0])
+            runtime.launch("peel", "peel_hubs", hubs, g.table, touched, state, gone, degree, following)
             frontier, following = following, frontier
-            degree[frontier[:n]] = k  # threads that came together may have taken it below
-        left = left[degree[left] > k]
+        rounds = min(2 * rounds, most)
     return degree
