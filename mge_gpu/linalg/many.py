@@ -49,9 +49,10 @@ def largest_magnitudes(
     """The k eigenvalues of largest absolute value, with multiplicity, of each of R symmetric operators.
 
     The method, the accuracy and the random start are those of `lanczos.extreme_eigenvalues` for each operator
-    alone, but that each image is made orthogonal to the whole basis. All operators take as many steps as the
-    slowest of them. One whose Krylov space is exhausted goes on with zeros, which add eigenvalues of zero to
-    the projection and no others; what lies outside that space is found when copies are looked for.
+    alone, but that each image is made orthogonal to the whole basis. All operators are applied as often as
+    the slowest of them needs, but once half of those that take steps are done their bases wait. One whose
+    Krylov space is exhausted goes on with zeros, which add eigenvalues of zero to the projection and no
+    others; what lies outside that space is found when copies are looked for.
 
     Args:
         apply: all operators on a vector each, a new tensor. Rows have ``rows.width(n)`` elements, of which
@@ -91,9 +92,11 @@ def largest_magnitudes(
         basis = torch.zeros(capacity + 1, operators, rows.width(n), dtype=dtype, device=place)
         run = _InStep(apply, basis, n, k, tol, max_iterations, np.random.default_rng(seed))
         run.start()
-        run.converge(0)
+        run.converge()
         run.find_copies()
-    info = ManyInfo(~run.failed, run.products, np.maximum(run.bounds, run.known[:, None]))
+    row_of = np.argsort(run.order)
+    bounds = np.maximum(run.bounds, run.known[:, None])
+    info = ManyInfo(~run.failed[row_of], run.products, bounds[row_of])
     if not info.converged.all():
         warnings.warn(
             f"eigenvalues of {(~info.converged).sum()} of {operators} operators are accurate to "
@@ -102,11 +105,15 @@ def largest_magnitudes(
             ConvergenceWarning,
             stacklevel=2,
         )
-    return run.values, info
+    return run.values[row_of], info
 
 
 class _InStep:
-    """State of a run: bases, the projections on them, and in ``basis[size]`` the vectors that come next."""
+    """State of a run: bases, the projections on them, and in ``basis[size]`` the vectors that come next.
+
+    Row r is operator ``order[r]``. The first ``active`` rows take steps; the others have converged, and their
+    bases are their k Ritz vectors.
+    """
 
     def __init__(
         self,
@@ -121,6 +128,7 @@ class _InStep:
         self.apply, self.basis, self.n, self.k, self.tol = apply, basis, n, k, tol
         self.max_iterations, self.generator = max_iterations, generator
         self.capacity, count = len(basis) - 1, basis.shape[1]
+        self.order, self.active = np.arange(count), count
         self.size = self.products = 0
         # column j: products of A v_j with v_0 .. v_j, and below the diagonal the length of what is left of it
         self.projected = torch.zeros(
@@ -132,15 +140,16 @@ class _InStep:
         self.rounding = np.zeros(count)  # what the precision of the basis leaves uncertain in any value
         self.failed = np.zeros(count, bool)  # given up: their values are as accurate as their bounds say
         self.known = np.zeros(count)  # bounds of values whose continuation was given up for a second look
+        self.least = np.zeros(count)  # steps before anybody looks
 
     def start(self) -> None:
         """The same random vector for all, orthogonal to what each has in its basis."""
-        x = torch.zeros_like(self.basis[0])
+        x = torch.zeros_like(self.basis[0, : self.active])
         x[:, : self.n] = torch.from_numpy(self.generator.standard_normal(self.n)).to(x)
         rows.normalise(x)
         if self.size:
-            self._outside(x, torch.ones_like(self.scale))
-        self.basis[self.size] = x
+            self._outside(x, torch.ones_like(self.scale[: self.active]))
+        self.basis[self.size, : self.active] = x
 
     def _outside(self, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Make x orthogonal to the basis and of length 1, in place, or zero where it lies in the basis.
@@ -155,10 +164,10 @@ class _InStep:
         Returns:
             what was removed (R, size), and the length of the rest (R,).
         """
-        held = self.basis[: self.size]
+        held = self.basis[: self.size, : len(x)]
         found = rows.dots(held, x)
         rows.subtract(held, found, x)
-        torch.maximum(scale, torch.linalg.vector_norm(found, torch.inf, dim=1), out=scale)
+        scale.copy_(torch.maximum(scale, torch.linalg.vector_norm(found, torch.inf, dim=1)))
         length = rows.normalise(x, self.floor * scale)
         again = rows.dots(held, x)
         rows.subtract(held, again, x)
@@ -168,42 +177,83 @@ class _InStep:
 
     def step(self) -> None:
         """Take the next vector into the basis and apply the operators to it."""
-        image = self.apply(self.basis[self.size])
+        image, active = self._image(), slice(self.active)
         self.size, self.products = self.size + 1, self.products + 1
-        found, length = self._outside(image, self.scale)
-        self.basis[self.size] = image
-        self.projected[:, : self.size, self.size - 1] = found
-        self.projected[:, self.size, self.size - 1] = length
+        found, length = self._outside(image, self.scale[active])
+        self.basis[self.size, active] = image
+        self.projected[active, : self.size, self.size - 1] = found
+        self.projected[active, self.size, self.size - 1] = length
 
-    def converge(self, least: int) -> None:
-        """At least so many steps, and then until all values are accurate or given up."""
-        due, steps = ~self.failed, 0
+    def _image(self) -> Tensor:
+        """The active operators applied to their next vectors, (active, width)."""
+        x, count = self.basis[self.size], len(self.order)
+        if (self.order == np.arange(count)).all() and self.active == count:
+            return self.apply(x)
+        where = torch.from_numpy(self.order[: self.active]).to(x.device)
+        return self.apply(torch.zeros_like(x).index_copy_(0, where, x[: self.active]))[where]
+
+    def converge(self) -> None:
+        """Steps of the active operators: ``least`` of each, and until its values are accurate or given up."""
+        due, steps = np.arange(len(self.order)) < self.active, 0
         while due.any():
             if self.size == self.capacity:
                 self.restart(min(self.k + (self.size - self.k) // 2, self.capacity - 2))
             self.step()
             steps += 1
             last = steps == self.max_iterations
-            if last or (steps >= least and (self.size == self.capacity or (steps - least) % EVERY == 0)):
-                self._look(due)
-                due &= ~self.accurate()
+            ready = due & ((self.least <= steps) | last)
+            if ready.any() and (last or self.size == self.capacity or steps % EVERY == 0):
+                self._look(ready)
+                due &= ~(ready & self.accurate())
             if last:
                 self.failed |= due
                 return
+            if 0 < 2 * due.sum() <= self.active:
+                due = self._retire(due)
+
+    def _retire(self, due: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Only those that are due go on, in the first rows, which are marked; others keep k Ritz vectors."""
+        done = (np.arange(len(due)) < self.active) & ~due
+        theta, ritz, _ = self._solve(done)
+        order = np.concatenate([np.flatnonzero(due), np.flatnonzero(done)])
+        there = torch.from_numpy(order).to(self.basis.device)
+        for vectors in self.basis[: self.size + 1]:  # one at a time: all of them may not fit twice
+            vectors[: len(order)] = vectors[there]
+        for tensor in (self.projected, self.scale):
+            tensor[: len(order)] = tensor[there]
+        by_row = self.order, self.values, self.bounds, self.rounding, self.failed, self.known, self.least
+        for array in by_row:
+            array[: len(order)] = array[order]
+        at, self.active = slice(int(due.sum()), self.active), int(due.sum())
+        self._shrink(at, theta, ritz, self.k)
+        return np.arange(len(due)) < self.active
+
+    def _shrink(self, at: slice, theta: NDArray[np.float64], ritz: NDArray[np.float64], kept: int) -> None:
+        """Some rows' bases become their best Ritz vectors."""
+        turn = torch.from_numpy(np.ascontiguousarray(ritz[:, :, :kept].transpose(0, 2, 1)))
+        rows.rotate(self.basis[: self.size, at], turn.to(self.basis.device))
+        self.projected[at] = 0
+        held = torch.from_numpy(theta[:, :kept].copy()).to(self.basis.device)
+        self.projected[at, :kept, :kept] = torch.diag_embed(held)
 
     def find_copies(self) -> None:
         """Look for copies of the values found, among what a Krylov space of one vector cannot see."""
         looking = ~self.failed
         while True:
             found = np.abs(self.values)
-            needed = [products_to_see(x, self.tol, self.n) for x in found[looking]]
-            least = min(max(needed, default=0), self.products, self.max_iterations)
-            if least == 0:
+            needed = [products_to_see(x, self.tol, self.n) for x in found] * looking
+            self.least = np.minimum(needed, min(self.products, self.max_iterations))
+            looking = self.least > 0
+            if not looking.any():
                 return
-            self.known = np.maximum(self.known, self.bounds.max(1))
+            self.known[looking] = np.maximum(self.known, self.bounds.max(1))[looking]
             self.restart(self.k)
+            self.active, row_of = len(self.order), np.argsort(self.order)
+            if not looking.all():
+                self._retire(looking)
             self.start()
-            self.converge(least)
+            self.converge()
+            found = found[row_of[self.order]]
             more = np.abs(self.values) > found * (1 + self.tol) + self.rounding[:, None]
             looking = np.any(more, axis=1) & ~self.failed
 
@@ -214,14 +264,11 @@ class _InStep:
 
     def restart(self, kept: int) -> None:
         """Shrink each basis to its best Ritz vectors; the next vector stays the next."""
-        theta, ritz, _ = self._solve(np.ones(len(self.values), bool))
-        turn = np.ascontiguousarray(ritz[:, :, :kept].transpose(0, 2, 1))
-        rows.rotate(self.basis[: self.size], torch.from_numpy(turn).to(self.basis.device))
-        self.basis[kept] = self.basis[self.size]
+        active = slice(self.active)
+        theta, ritz, _ = self._solve(np.arange(len(self.values)) < self.active)
+        self._shrink(active, theta, ritz, kept)
+        self.basis[kept, active] = self.basis[self.size, active]
         self.size = kept
-        self.projected.zero_()
-        held = torch.from_numpy(theta[:, :kept].copy()).to(self.basis.device)
-        self.projected[:, :kept, :kept] = torch.diag_embed(held)
 
     def _look(self, due: NDArray[np.bool_]) -> None:
         """Values and bounds of some of the operators."""

@@ -133,6 +133,29 @@ def test_restarts(dtype: torch.dtype, device: str) -> None:
 
 @pytest.mark.parametrize("basis_size", [12, 96])
 @pytest.mark.parametrize("dtype", list(TYPES))
+def test_bases_of_those_that_are_done_wait(dtype: torch.dtype, basis_size: int, device: str) -> None:
+    """Slow ones anywhere among quick ones; a value that is there twice is looked for of all again."""
+    easy, twice, slow = [5.0, 3.0, -1.0], [4.0, 4.0, 1.0], [2.0, 1.999, -1.998]
+    rest = [list(np.linspace(0, 0.01, 297)), list(np.linspace(-1.99, 1.99, 297))]
+    spectra = [(x + rest[x is slow])[:300] for x in (easy, slow, twice, easy, twice, slow, easy)]
+    operators, working = Operators(with_spectra(spectra), dtype, device), list[int]()
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        working.append(int(x.any(1).sum()))
+        return operators(x)
+
+    found, info = largest_magnitudes(
+        counted, len(spectra), 300, 3, dtype=dtype, basis_size=basis_size, device=device
+    )
+    assert info.converged.all() and info.products == len(working)
+    np.testing.assert_allclose(np.abs(found), np.abs([x[:3] for x in spectra]), rtol=1e-5)
+    few = [count <= 3 for count in working]
+    assert working[0] == 7 and 3 * sum(few) > len(few)
+    assert 7 in working[few.index(True) :]  # copies are looked for of all
+
+
+@pytest.mark.parametrize("basis_size", [12, 96])
+@pytest.mark.parametrize("dtype", list(TYPES))
 def test_a_dominant_value_is_found_once(dtype: torch.dtype, basis_size: int) -> None:
     """No ghost of it may pass for the second value; with each operator a ratio of its own."""
     ratios, n = [1.2, 2.0, 4.0, 60.0, 1e4], 1501
