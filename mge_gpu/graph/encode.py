@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 
 import torch
 from torch import nn
@@ -78,8 +79,11 @@ def encode(
                 "got a model without input_shape; pass the shape of one sample, e.g. (3, 224, 224)"
             )
         program = trace(model, input_shape, pad_input=pad_input, identity_skips=identity_skips)
+    weight = next((layer.weight({}) for layer in program.layers if layer.weight), None)
     if device is None:
-        device = device_of(next((layer.weight({}) for layer in program.layers if layer.weight), None))
+        device = device_of(weight)
+    if weight is not None and weight.device.type == "cuda":
+        torch.cuda.current_stream(weight.device).synchronize()  # threads that read weights have other streams
     checked = check_masks(masks, program.weight_shapes()) if masks else {}
     read: Weight = partial(masked_weight, program, checked)
     if encoding != "mge":
@@ -125,12 +129,16 @@ def _blocks(program: Program, read: Weight) -> list[Placed] | LazyBlocks:
     That works on the weights as they were: it raises GraphError where they have changed.
     """
     groups = groups_of(program)
-    sums = run(lambda k: _checked_sum(read(k)), len(program.layers))
 
     def make(group: Group) -> Placed:
         block = build_block(group, program.partitions, program.layers, read)
         return group.source, group.target, block, group.positions
 
+    if sum(prod(layer.weight_shape) for layer in program.layers if layer.weight) <= SNAPSHOT:
+        for k in set(range(len(program.layers))) - {part.layer for g in groups for part in g.members}:
+            read(k)  # no block has it, but it must be sound all the same
+        return run(lambda k: make(groups[k]), len(groups))
+    sums = run(lambda k: _checked_sum(read(k)), len(program.layers))
     if sum(count for count, _ in sums) <= SNAPSHOT:
         return run(lambda k: make(groups[k]), len(groups))
 

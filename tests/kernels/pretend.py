@@ -106,6 +106,7 @@ _KNOWN: dict[str, Any] = {
     "is_available": lambda: True,
     "device_count": lambda: 1,
     "current_device": lambda: 0,
+    "current_stream": lambda device=None: mock.Mock(),
     "is_bf16_supported": lambda *args, **kwargs: True,
     "synchronize": lambda device=None: None,
     "manual_seed": lambda seed: None,
