@@ -1,15 +1,16 @@
 """Where dense matrix products overtake the compressed nonzeros in a product with one layer.
 
-    python benchmarks/crossover.py [--repeats 5] [--out FILE]
+    python benchmarks/crossover.py [--device cuda] [--repeats 5] [--out FILE]
 
-For several layer shapes and densities: milliseconds of x -> (A + A^T) x by either engine on all cores,
-measured in turn, which of the two `mge_gpu` chooses by its estimate, and the density at which the
+For several layer shapes and densities: milliseconds of x -> (A + A^T) x by either engine on all cores (or
+the GPU), measured in turn, which of the two `mge_gpu` chooses by its estimate, and the density at which the
 measured times cross (interpolated between the densities tried; null where one engine wins throughout).
 """
 
 import argparse
 import statistics
-import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from _measure import machine, write
 from torch import nn
 
 import mge_gpu
+from mge_gpu import bench
 from mge_gpu.backends.cpu import product
 
 LAYERS = {
@@ -31,21 +33,41 @@ LAYERS = {
     "linear 768 -> 3072 on 197 tokens": (lambda: nn.Linear(768, 3072), (197, 768)),
     "linear 2048 -> 1000": (lambda: nn.Linear(2048, 1000), (2048,)),
 }
+ENGINES = ("sparse", "dense")
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 
+Apply = Callable[[Any], Any]
+
+
+def engines(graph: mge_gpu.MultipartiteGraph) -> tuple[dict[str, Apply], str]:
+    """Products by either engine, and which of them is chosen, at least in one direction."""
+    blocks = [b for _, _, b in graph.blocks]
+    if graph.device.type == "cpu":
+        made = {e: product.operator(blocks, blocks, np.float32, e) for e in ENGINES}
+        return made, "dense" if product.operator(blocks, blocks, np.float32).dense else "sparse"
+    from mge_gpu.backends.cuda import product as on_gpu
+    from mge_gpu.backends.cuda.gather import planned
+
+    backend: Any = graph.backend
+    with backend.active():
+        there = {e: on_gpu.operator(backend.runtime, blocks, blocks, True, None, None, e) for e in ENGINES}
+    return there, "dense" if planned(blocks, blocks, 4, {}).dense else "sparse"
+
+
 def seconds(
-    operators: dict[str, product.Operator], x: np.ndarray, repeats: int
+    operators: dict[str, Apply], graph: mge_gpu.MultipartiteGraph, repeats: int
 ) -> tuple[dict[str, float], float]:
     """Median seconds of each, called in turn, and the largest difference of their results."""
-    results = {name: apply(x) for name, apply in operators.items()}
-    times: dict[str, list[float]] = {name: [] for name in operators}
-    for _ in range(repeats):
-        for name, apply in operators.items():
-            begin = time.perf_counter()
-            apply(x)
-            times[name].append(time.perf_counter() - begin)
-    a, b = results.values()
+    backend, clock = graph.backend, bench.Clock(graph.device, 1)
+    x = np.random.default_rng(0).standard_normal(graph.num_nodes).astype(np.float32)
+    with backend.active():
+        there = np.asarray(x, like=backend.prototype())
+        a, b = (backend.host(apply(there)) for apply in operators.values())
+        times: dict[str, list[float]] = {name: [] for name in operators}
+        for _ in range(repeats):
+            for name, apply in operators.items():
+                times[name].append(clock.seconds(lambda apply=apply: apply(there)))  # type: ignore[misc]
     scale = max(float(np.abs(a).max()), 1e-30)
     return {n: statistics.median(t) for n, t in times.items()}, float(np.abs(a - b).max()) / scale
 
@@ -63,6 +85,7 @@ def crossing(rows: list[dict[str, float]]) -> float | None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", help="write the JSON here, too")
     args = parser.parse_args()
@@ -74,12 +97,9 @@ def main() -> None:
         for density in DENSITIES:
             generator = torch.Generator().manual_seed(1)
             mask = torch.rand(layer.weight.shape, generator=generator) < density
-            graph = mge_gpu.encode(layer, shape, masks={"weight": mask}, pad_input=False)
-            blocks = [b for _, _, b in graph.blocks]
-            operators = {e: product.operator(blocks, blocks, np.float32, e) for e in ("sparse", "dense")}
-            x = np.random.default_rng(0).standard_normal(graph.num_nodes).astype(np.float32)
-            found, difference = seconds(operators, x, args.repeats)
-            chosen = "dense" if product.operator(blocks, blocks, np.float32).dense else "sparse"
+            graph = mge_gpu.encode(layer, shape, masks={"weight": mask}, pad_input=False, device=args.device)
+            operators, chosen = engines(graph)
+            found, difference = seconds(operators, graph, args.repeats)
             rows.append(
                 {
                     "density": density,
@@ -90,7 +110,7 @@ def main() -> None:
                 }
             )
         curves[name] = {"crossover": crossing(rows), "curve": rows}
-    write({"benchmark": "crossover", "layers": curves, "machine": machine()}, args.out)
+    write({"benchmark": "crossover", "layers": curves, "machine": machine(args.device)}, args.out)
 
 
 if __name__ == "__main__":

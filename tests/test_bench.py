@@ -62,17 +62,20 @@ def test_products_count_each_edge_in_both_directions(graph: mge_gpu.Multipartite
 
 
 @pytest.mark.parametrize("what", ["encode", "topometrics", "spectral"])
-def test_the_command(what: str, tmp_path, monkeypatch) -> None:
+def test_the_command(what: str, device: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     cheap = ["--metrics", "cheap"] if what == "topometrics" else []
+    cheap += ["--device", device]
     result = run("bench", what, *MODEL, *cheap, "--json", "--out", tmp_path / "found.json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document == json.loads((tmp_path / "found.json").read_text())
     assert document["benchmark"] == what and document["kept_weights"] == 7707 and document["rows"]
-    assert {"date", "processor", "torch", "threads"} <= set(document["machine"])
+    gpu = {"gpu", "cuda", "driver"} if device == "cuda" else set()
+    assert {"date", "processor", "torch", "threads"} | gpu <= set(document["machine"])
+    assert all(("peak_gpu" in row) == (device == "cuda") for row in document["rows"])
     shown = run("bench", what, *MODEL, *cheap)
-    assert "4,718 nodes, 97,955 edges, on cpu" in shown.stdout and " s " in shown.stdout
+    assert f"4,718 nodes, 97,955 edges, on {device}" in shown.stdout and " s " in shown.stdout
 
 
 def test_bad_usage() -> None:

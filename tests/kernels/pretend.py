@@ -5,6 +5,7 @@ view of a tensor there. The kernels run on the host (`HostRuntime`). There are n
 driver.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -101,6 +102,22 @@ class PretendRuntime(HostRuntime):
         return There(super().tensor(array))
 
 
+class _Event:
+    """A moment: what is done before it is done, on the host."""
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        self.moment = 0.0
+
+    def record(self, stream: Any = None) -> None:
+        self.moment = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, other: "_Event") -> float:
+        return 1000 * (other.moment - self.moment)
+
+
 _KNOWN: dict[str, Any] = {
     "_lazy_init": lambda: None,
     "is_available": lambda: True,
@@ -112,6 +129,10 @@ _KNOWN: dict[str, Any] = {
     "manual_seed": lambda seed: None,
     "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
     "set_rng_state": lambda state, device="cuda": None,
+    "Event": _Event,
+    "reset_peak_memory_stats": lambda device=None: None,
+    "max_memory_allocated": lambda device=None: 0,
+    "get_device_name": lambda device=None: "pretended",
 }
 """What torch asks of a driver."""
 

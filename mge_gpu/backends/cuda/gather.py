@@ -209,9 +209,16 @@ class Plan(NamedTuple):
 
 
 def planned(
-    forward: Sequence[Block], backward: Sequence[Block], itemsize: int, ready: dict[Any, Any]
+    forward: Sequence[Block],
+    backward: Sequence[Block],
+    itemsize: int,
+    ready: dict[Any, Any],
+    engine: str | None = None,
 ) -> Plan:
-    """How each block goes, with vectors of ``itemsize`` bytes a number; ``ready`` keeps what is found."""
+    """How each block goes, with vectors of ``itemsize`` bytes a number; ``ready`` keeps what is found.
+
+    ``engine``: "dense" or "sparse" for all blocks for which there is a choice; None: the faster one of each.
+    """
     layouts = layouts_of([*forward, *backward])
     legs: list[Leg] = []
     left: list[tuple[Block, bool]] = []
@@ -225,7 +232,7 @@ def planned(
                 left.append((block, ahead))
             else:
                 legs.append(Leg(block, ahead, far, near, ready[key]))
-    chosen = [dense.pays(leg, itemsize) for leg in legs]
+    chosen = [dense.pays(leg, itemsize) if engine is None else engine == "dense" for leg in legs]
     plan = Plan([], [leg for leg, there in zip(legs, chosen, strict=True) if there], {})
     for g in grouped([leg for leg, there in zip(legs, chosen, strict=True) if not there]):
         fitting = [leg for leg in g.legs if leg.geometry.fits(g.positions)]

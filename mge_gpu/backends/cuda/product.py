@@ -74,11 +74,15 @@ def operator(
     single: bool,
     prepared: dict[Any, Any] | None,
     there: Callable[[], Callable[[Any], Any]] | None,
+    engine: str | None = None,
 ) -> Operator:
-    """An operator over blocks; those that share ``prepared`` share what lies on the device."""
+    """An operator over blocks; those that share ``prepared`` share what lies on the device.
+
+    ``engine`` is `gather.planned`'s.
+    """
     ready: dict[Any, Any] = {} if prepared is None else prepared
     dtype = np.float32 if single else np.float64
-    plan = planned(forward, backward, np.dtype(dtype).itemsize, ready)
+    plan = planned(forward, backward, np.dtype(dtype).itemsize, ready, engine)
     products = [dense.product(runtime, leg, dtype, ready) for leg in plan.dense]
     for ahead in (True, False):
         missing = [leg for g in plan.groups for leg in g.legs if leg.ahead == ahead and leg.key not in ready]
