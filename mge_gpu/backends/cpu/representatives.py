@@ -1,5 +1,6 @@
 """Nodes that stand for all: one a channel and class of positions with equal two-step surroundings."""
 
+import weakref
 from typing import NamedTuple
 
 import numba
@@ -10,6 +11,7 @@ from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.kinds import arc_kinds
 from mge_gpu.backends.cpu.neighbours import place_of, spot
+from mge_gpu.backends.cpu.threads import run
 
 
 class Representatives(NamedTuple):
@@ -142,35 +144,64 @@ def _irregular(g: Adjacency, whole: np.ndarray) -> np.ndarray:
     return other | near | tied
 
 
+class _Surroundings(NamedTuple):
+    """What does not depend on the direction."""
+
+    whole: np.ndarray  # (A,) bool
+    irregular: np.ndarray  # (P,) bool
+    reach: tuple[np.ndarray, np.ndarray, np.ndarray]  # first row of each arc, row pointers, positions
+
+
+_last: list[tuple[weakref.ref[np.ndarray], _Surroundings]] = []
+"""Of the adjacency that was asked for last, as long as it lives: two metrics ask, each for its direction."""
+
+
+def _surroundings(g: Adjacency) -> _Surroundings:
+    for known, found in _last:
+        if known() is g.shifts:
+            return found
+    whole = arc_kinds(g).whole
+    irregular = _irregular(g, whole)
+    found = _Surroundings(whole, irregular, _reach(g, irregular, whole))
+    _last[:] = [(weakref.ref(g.shifts, lambda _: _last.clear()), found)]
+    return found
+
+
 def representatives(g: Adjacency, outward: bool) -> Representatives:
     """One node a channel and class of positions with the same two-step neighbourhood up to a shift.
 
     With ``outward`` along directed edges, else in the undirected graph.
     """
-    whole = arc_kinds(g).whole
-    irregular = _irregular(g, whole)
-    empty = [np.zeros(0, np.int64)]
-    reach = _reach(g, irregular, whole)
-    nodes, counts = [], []
-    for p in range(len(g.divisor)):
+    whole, irregular, reach = _surroundings(g)
+
+    def task(p: int) -> Representatives:
         channels, positions = node_positions(g, p)
-        if not channels * positions:
-            continue
-        if irregular[p]:
-            nodes.append(np.arange(g.offset[p], g.offset[p + 1]))
-            counts.append(np.ones(len(nodes[-1]), np.int64))
-            continue
+        if irregular[p] or not channels * positions:
+            nodes = np.arange(g.offset[p], g.offset[p + 1])
+            return Representatives(nodes, np.ones(len(nodes), np.int64))
         first_fast = bool(g.channel_first[p])
         stride = 1 if first_fast else channels
         code = np.empty((positions, 2), np.uint64)
         _signatures(g, p, positions, stride, outward, whole, *reach, code)
-        _, at, count = np.unique(code, axis=0, return_index=True, return_counts=True)
+        at, count = _classes(code)
         channel_stride = positions if first_fast else 1
-        nodes.append(
-            (g.offset[p] + np.arange(channels)[:, None] * channel_stride + at[None] * stride).ravel()
-        )
-        counts.append(np.tile(count, channels))
-    return Representatives(np.concatenate(nodes or empty), np.concatenate(counts or empty))
+        nodes = g.offset[p] + np.arange(channels)[:, None] * channel_stride + at[None] * stride
+        return Representatives(nodes.ravel(), np.tile(count, channels))
+
+    found = run(task, len(g.divisor))
+    empty = [np.zeros(0, np.int64)]
+    nodes, counts = ([r[k] for r in found] or empty for k in range(2))
+    return Representatives(np.concatenate(nodes), np.concatenate(counts))
+
+
+def _classes(code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the first position of each class, how many it has), by their signatures (positions, 2).
+
+    Should two agree in the first hash alone, a class may come in several parts, which is right, too.
+    """
+    order = np.argsort(code[:, 0])
+    start = np.flatnonzero(np.r_[True, (np.diff(code[order], axis=0) != 0).any(1)])
+    return np.minimum.reduceat(order, start), np.diff(np.r_[start, len(order)])
 
 
 def _reach(
@@ -179,19 +210,19 @@ def _reach(
     """Positions that each class of each arc reaches: (first row of each arc, row pointers, positions)."""
     start = np.zeros(len(g.arc_other) + 1, np.int64)
     start[1:] = np.cumsum(g.arc_classes)
-    lengths, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for p in range(len(g.divisor)):
+    owner = np.repeat(np.arange(len(g.divisor)), np.diff(g.arc_ptr))
+
+    def task(arc: int) -> tuple[np.ndarray, np.ndarray]:
+        p = int(owner[arc])
+        if irregular[p] or whole[arc]:  # not looked at
+            return np.zeros(g.arc_classes[arc], np.int64), np.zeros(0, np.int64)
         channels, positions = node_positions(g, p)
-        for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
-            if irregular[p] or whole[arc]:  # not looked at
-                lengths.append(np.zeros(g.arc_classes[arc], np.int64))
-                continue
-            classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
-            first = np.zeros(g.arc_classes[arc], np.int64)
-            first[classes[::-1]] = np.arange(positions)[::-1]
-            reached = np.zeros((len(first), node_positions(g, g.arc_other[arc])[1]), np.bool_)
-            _reached_positions(g, p, arc, channels, first, reached)
-            lengths.append(reached.sum(1))
-            values.append(np.nonzero(reached)[1])
-    ptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
-    return start, ptr, np.concatenate(values)
+        classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
+        first = np.zeros(g.arc_classes[arc], np.int64)
+        first[classes[::-1]] = np.arange(positions)[::-1]
+        reached = np.zeros((len(first), node_positions(g, g.arc_other[arc])[1]), np.bool_)
+        _reached_positions(g, p, arc, channels, first, reached)
+        return reached.sum(1), np.nonzero(reached)[1]
+
+    lengths, values = zip((np.zeros(1, np.int64), np.zeros(0, np.int64)), *run(task, len(owner)), strict=True)
+    return start, np.cumsum(np.concatenate(lengths)), np.concatenate(values)
