@@ -74,6 +74,67 @@ extern "C" __global__ void __launch_bounds__(256, 4) wedge_counts(
     }
 }
 
+constexpr u32 SLOTS = 4096;  // of a table of counters by node, in shared memory
+constexpr u32 PROBES = 64;   // slots that are looked at before the table counts as full
+
+// The slot of node w in a table in which -1 is free: its own, or else the first free one, which ``take`` makes its
+// own; SLOTS where there is none, or the table is too full.
+__device__ inline u32 slot_of(i32* key, i32 w, bool take) {
+    u32 at = (u32)w * 2654435769u >> 20;
+    for (u32 probe = 0; probe < PROBES; ++probe, at = (at + 1) % SLOTS) {
+        i32 found = key[at];
+        if (found == -1 && !take) return SLOTS;
+        if (found == -1) found = atomicCAS(key + at, -1, w);
+        if (found == -1 || found == w) return at;
+    }
+    return SLOTS;
+}
+
+// The same for nodes with few walks, in one pass over them. The first column is -1 where the table was too small.
+extern "C" __global__ void wedge_counts_few(const Adjacency* table, const i64* nodes, i64 n, i64* out) {
+    __shared__ i32 key[SLOTS], common[SLOTS];
+    __shared__ bool full;
+    const Adjacency g = *table;
+    for (u32 s = threadIdx.x; s < SLOTS; s += blockDim.x) {
+        key[s] = -1;
+        common[s] = 0;
+    }
+    for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
+        i64 v = nodes[k], triangles = 0, pairs = 0, squares = 0;
+        if (threadIdx.x == 0) full = false;
+        __syncthreads();
+        walks(g, v, BOTH, [&](i64 w) {
+            u32 s = slot_of(key, (i32)w, true);
+            if (s < SLOTS)
+                atomicAdd(common + s, 1);
+            else
+                full = true;  // whoever writes it writes the same
+        });
+        __syncthreads();
+        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 w) {
+            u32 s = slot_of(key, (i32)w, false);
+            i64 t = s < SLOTS ? common[s] : 0;
+            triangles += t;
+            pairs += t * (t - 1) / 2;
+        });
+        __syncthreads();
+        for (u32 s = threadIdx.x; s < SLOTS; s += blockDim.x) {
+            i64 t = common[s];
+            if (key[s] != (i32)v) squares += t * (t - 1) / 2;
+            key[s] = -1;
+            common[s] = 0;
+        }
+        if (!full) {
+            add(out + 3 * k, squares);
+            add(out + 3 * k + 1, triangles);
+            add(out + 3 * k + 2, pairs);
+        } else if (threadIdx.x == 0) {
+            out[3 * k] = -1;
+        }
+        __syncthreads();
+    }
+}
+
 // Six times the number of 4-cliques at each node: ordered triples of neighbours that are all linked.
 // ``near`` has one byte a node for each block.
 extern "C" __global__ void clique_counts(
@@ -100,4 +161,5 @@ extern "C" __global__ void clique_counts(
 MGE_EXPORT(path_counts)
 MGE_EXPORT(two_hop_sizes)
 MGE_EXPORT(wedge_counts)
+MGE_EXPORT(wedge_counts_few)
 MGE_EXPORT(clique_counts)

@@ -19,6 +19,7 @@ from mge_gpu.backends.adjacency import CROSSED
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cuda import CudaBackend, positions
+from mge_gpu.backends.cuda import backend as cuda_backend
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
 from tests.graphs import DenseNet, Mixer, directed, edges_of, encoded, random_masks, undirected
@@ -436,7 +437,13 @@ def local_counts(backend: Any, graph: MultipartiteGraph, nodes: np.ndarray) -> n
     return np.column_stack([wedges, backend.clique_counts(graph.adjacency, nodes, cost)])
 
 
-def test_squares_triangles_and_cliques_at_every_node(backend: Any) -> None:
+@pytest.mark.parametrize("few", [0, cuda_backend.FEW])
+def test_squares_triangles_and_cliques_at_every_node(
+    few: int, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU with counters for all nodes in its memory, and with a table of those that are met."""
+    monkeypatch.setattr(cuda_backend, "FEW", few)
+
     def check(graph: MultipartiteGraph) -> None:
         near = symmetric(graph).toarray()
         common = (near.astype(np.float64) @ near).astype(np.int64)  # integer products are slow
@@ -451,6 +458,15 @@ def test_squares_triangles_and_cliques_at_every_node(backend: Any) -> None:
         assert clique_partitions(graph.adjacency).any() or not cliques
 
     on_networks(check)
+
+
+def test_wedges_of_nodes_that_meet_more_than_a_table_holds(backend: Any) -> None:
+    """5,000 inputs of two outputs meet each other twice; and the other way round."""
+    graph = mge_gpu.encode(nn.Linear(5000, 2), (5000,))
+    nodes = np.array([7, 4999, 5000])
+    inside, outside = [4999, 0, 0], [5000 * 4999 // 2, 0, 0]
+    found = backend.wedge_counts(graph.adjacency, nodes, np.ones(3, np.int64))
+    assert found.tolist() == [inside, inside, outside]
 
 
 def test_some_nodes_in_any_order(backend: Any) -> None:
@@ -537,6 +553,8 @@ def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks), backend.coo(blocks, np.int32)
     backend.coo(blocks, np.int64, np.float16), backend.coo(blocks, np.int32, np.float16)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
+    monkeypatch.setattr(cuda_backend, "FEW", 0)
+    local_counts(backend, graph, nodes)
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes, np.int64))
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes))
     backend.coreness(tokens)

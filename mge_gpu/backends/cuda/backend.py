@@ -17,6 +17,9 @@ from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
 from mge_gpu.errors import DeviceMemoryError, NotEnoughMemoryError
 
+FEW = 1 << 13
+"""Walks from a node up to which those it meets are tried to be counted in shared memory: see `local.cu`."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -279,7 +282,13 @@ class CudaBackend:
     @_on_device
     def wedge_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Squares and triangles at each node, (R, 3) int64: see ``kernels/local.cu``."""
-        return self._scratch("wedge_counts", adjacency, nodes, (3,), (adjacency.num_nodes, np.int32))
+        out, few = np.full((len(nodes), 3), -1, np.int64), np.flatnonzero(cost <= FEW)
+        out[few] = self._local("wedge_counts_few", adjacency, nodes[few], (3,), len(few))
+        left = np.flatnonzero(out[:, 0] < 0)
+        if len(left):
+            scratch = adjacency.num_nodes, np.int32
+            out[left] = self._scratch("wedge_counts", adjacency, nodes[left], (3,), scratch)
+        return out
 
     @_on_device
     def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:

@@ -39,7 +39,8 @@ LARGEST = 1 << 28
 def pays(leg: "Leg", itemsize: int) -> bool:
     """Whether a dense product takes less time than gathering, by the rates above; they are estimates."""
     weights = leg.far.channels * leg.near.channels * leg.geometry.taps.rows
-    if weights * itemsize > LARGEST:
+    padded = leg.near.channels * (int(leg.geometry.near.max(initial=-1)) + 2)
+    if max(weights, padded) * itemsize > LARGEST:
         return False
     nonzeros, positions = len(leg.block.tap), columns(leg)
     edges = int(leg.block.pair_count[leg.block.tap].sum())
