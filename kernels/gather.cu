@@ -19,6 +19,7 @@ struct Leg {
     const i32* table;
     i64 rows;
     i64 single;  // whether every entry has one row of the table
+    i64 begin;   // where in x what it reads begins
 };
 
 struct Group {  // output rows of one geometry: node = offset + row * stride + position * step
@@ -83,7 +84,7 @@ __device__ void gather(const Group* group, i64 groups, const Leg* legs, i64 firs
             const Leg& leg = legs[l];
             if (channel >= leg.rows) continue;
             i64 start = leg.row_ptr[channel], stop = leg.row_ptr[channel + 1];
-            sum += sum_of(leg, start + team, stop, teams, position, (i32)g.positions, x);
+            sum += sum_of(leg, start + team, stop, teams, position, (i32)g.positions, x + leg.begin);
         }
         if (teams > 1) {
             part[threadIdx.x] = sum;
@@ -100,11 +101,11 @@ __device__ void gather(const Group* group, i64 groups, const Leg* legs, i64 firs
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 5) gather_f32(
+extern "C" __global__ void __launch_bounds__(256, 4) gather_f32(
     const Group* group, i64 groups, const Leg* legs, i64 first, i64 items, const float* x, float* y) {
     gather(group, groups, legs, first, items, x, y);
 }
-extern "C" __global__ void __launch_bounds__(256, 4) gather_f64(
+extern "C" __global__ void __launch_bounds__(256, 3) gather_f64(
     const Group* group, i64 groups, const Leg* legs, i64 first, i64 items, const double* x, double* y) {
     gather(group, groups, legs, first, items, x, y);
 }
@@ -142,6 +143,57 @@ extern "C" __global__ void turn_f64(
     turn(layouts, count, nodes, back, x, out);
 }
 
+struct Collected {  // sums of a block in one direction: of each channel read and tap, for each position written
+    i64 item;  // sums before it
+    const i32* table;
+    const i64* tap_rows;  // (taps, 2): first row of the table, rows
+    i64 taps;
+    i64 positions;
+    i64 offset;
+    i64 stride;
+};
+
+// The ``items`` sums from ``first`` on, of the x that begins at ``begin`` in the same vector. So many lanes share one.
+template <class T>
+__device__ void collect(const Collected* legs, i64 count, i64 first, i64 items, i64 begin, int lanes, T* values) {
+    __shared__ T part[256];  // blocks are no larger
+    if (lanes > (int)blockDim.x) lanes = blockDim.x;
+    int teams = blockDim.x / lanes, team = threadIdx.x / lanes, lane = threadIdx.x % lanes;
+    for (i64 at = (i64)blockIdx.x * teams; at < items; at += (i64)gridDim.x * teams) {
+        i64 item = first + at + team;
+        bool mine = team < teams && at + team < items;
+        T sum = 0;
+        if (mine) {
+            const Collected leg = legs[last_start(0, (u32)count, item, [&](u32 k) { return legs[k].item; })];
+            i64 rest = item - leg.item, position = rest % leg.positions, row = rest / leg.positions;
+            i64 tap = row % leg.taps, channel = row / leg.taps;
+            const T* x = values + begin + leg.offset + channel * leg.stride;
+            const i32* table = leg.table + leg.tap_rows[2 * tap] * leg.positions + position;
+            for (i64 r = lane; r < leg.tap_rows[2 * tap + 1]; r += lanes) {
+                i32 near = table[r * leg.positions];
+                if (near >= 0) sum += x[near];
+            }
+        }
+        if (lanes > 1) {
+            part[threadIdx.x] = sum;
+            __syncthreads();
+            if (mine && lane == 0)
+                for (int k = 1; k < lanes; ++k) sum += part[threadIdx.x + k];
+            __syncthreads();
+        }
+        if (mine && lane == 0) values[item] = sum;
+    }
+}
+
+extern "C" __global__ void collect_f32(
+    const Collected* legs, i64 count, i64 first, i64 items, i64 begin, i32 lanes, float* values) {
+    collect(legs, count, first, items, begin, lanes, values);
+}
+extern "C" __global__ void collect_f64(
+    const Collected* legs, i64 count, i64 first, i64 items, i64 begin, i32 lanes, double* values) {
+    collect(legs, count, first, items, begin, lanes, values);
+}
+
 struct Part {  // a block in one direction: where its nonzeros, its taps and its output rows begin; the nodes it reads
     i64 nonzero;
     i64 tap;
@@ -176,5 +228,7 @@ MGE_EXPORT(gather_f32)
 MGE_EXPORT(gather_f64)
 MGE_EXPORT(turn_f32)
 MGE_EXPORT(turn_f64)
+MGE_EXPORT(collect_f32)
+MGE_EXPORT(collect_f64)
 MGE_EXPORT(output_rows)
 MGE_EXPORT(entries)

@@ -10,11 +10,11 @@ from torch import nn
 import mge_gpu
 from mge_gpu.backends.adjacency import FLAT, Block
 from mge_gpu.backends.cpu import CpuBackend
-from mge_gpu.backends.cuda import CudaBackend, dense, positions
+from mge_gpu.backends.cuda import CudaBackend, collect, dense, positions
 from mge_gpu.backends.cuda.gather import planned
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.graph.union import union
-from tests.backends.test_conformance import networks
+from tests.backends.test_conformance import networks, tokens_net
 from tests.backends.test_coo import Counting, Pooled, Runtimes, blocks_of, with_idle_tap
 from tests.graphs import random_masks
 from tests.kernels.host_runtime import COMPILER, HostRuntime
@@ -139,6 +139,48 @@ def test_dense_products(
     halves = iter(range(1000))
     monkeypatch.setattr(dense, "pays", lambda leg, itemsize: next(halves) % 2 == 0)
     assert_products(backend, blocks, graph.num_nodes, None, single)
+
+
+@pytest.mark.parametrize("engine, single", [("sparse", False), ("dense", True)])
+@pytest.mark.parametrize("shared, deep", [(0, 1), (0, 1 << 20), (2, 4), (1 << 40, 1)])
+def test_sums_that_come_before_the_weights(
+    shared: int, deep: int, engine: str, single: bool, runtime_of: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pools, of all tokens, of tables of indices: always, where several weights share them, never."""
+    monkeypatch.setattr(collect, "SHARED", shared)
+    monkeypatch.setattr(collect, "DEEP", deep)
+    monkeypatch.setattr(dense, "pays", lambda leg, itemsize: engine == "dense")
+    for threads, graph in ((3, tokens_net()), (5, shapes()), *((3, graph) for _, graph in networks()[4:8])):
+        blocks = [with_idle_tap(b) for b in blocks_of(graph)]
+        backend = CudaBackend(runtime_of(threads))
+        assert_products(backend, blocks, graph.num_nodes, {}, single)
+        legs = [leg for g in planned(blocks, blocks, 4, {}).groups for leg in g.legs]
+        if shared == 0 and engine == "sparse":
+            assert all(leg.geometry.taps.single for leg in legs)
+
+
+def test_attention_reads_each_token_once_for_all_weights(
+    runtime_of: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added up does not grow with weights times tokens squared."""
+    monkeypatch.setattr(collect, "DEEP", 20)
+    monkeypatch.setattr(collect, "LANES", 4)
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inputs, self.outputs = nn.Linear(16, 48), nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.inputs(x).reshape(1, 20, 3, 2, 8).permute(2, 0, 3, 1, 4)
+            return self.outputs((torch.softmax(q @ k.transpose(-2, -1), -1) @ v).transpose(1, 2).flatten(2))
+
+    graph = mge_gpu.encode(Attention(), (20, 16))
+    blocks = blocks_of(graph)
+    plan = planned(blocks, blocks, 4, {}, "sparse")
+    sums = sum(leg.edges for g in plan.groups for leg in g.legs)
+    assert not plan.atomic and sums < 2 * graph.num_edges / 7
+    assert_products(CudaBackend(runtime_of(9)), blocks, graph.num_nodes)
 
 
 def test_what_keeps_most_of_its_weights_is_dense() -> None:

@@ -42,17 +42,11 @@ def pays(leg: "Leg", itemsize: int) -> bool:
     padded = leg.near.channels * (int(leg.geometry.near.max(initial=-1)) + 2)
     if max(weights, padded) * itemsize > LARGEST:
         return False
-    nonzeros, positions = len(leg.block.tap), columns(leg)
-    edges = int(leg.block.pair_count[leg.block.tap].sum())
-    gathered = max(edges / GATHERED, nonzeros * ENTRY / BANDWIDTH)
+    positions = leg.geometry.positions
+    gathered = max(leg.edges / GATHERED, len(leg.tap) * ENTRY / BANDWIDTH)
     read = weights // max(leg.far.channels, 1) * positions  # values of Z, written and read
     moved = itemsize * (weights + 2 * read) / BANDWIDTH
     return OVERHEAD + moved + weights * positions * itemsize / 4 / MULTIPLIED < gathered
-
-
-def columns(leg: "Leg") -> int:
-    """Positions of the side that is written, as far as the block reaches."""
-    return leg.geometry.last // max(leg.geometry.step, 1) + 1
 
 
 class Weights:
@@ -61,12 +55,12 @@ class Weights:
     def __init__(self, leg: "Leg", there: Callable[[np.ndarray], Tensor], dtype: torch.dtype) -> None:
         taps = leg.geometry.taps
         rows, channels = taps.rows, leg.near.channels
-        table = leg.geometry.table(max(leg.geometry.step, 1), columns(leg))
+        table = leg.geometry.table(max(leg.geometry.step, 1), leg.geometry.positions)
         self.reach = int(table.max(initial=-1)) + 1
         self.same = rows == 1 and np.array_equal(table, np.arange(len(table)))
         self.padded = bool((table < 0).any())
         self.where = there(np.where(table < 0, self.reach, table).reshape(rows, -1))  # (rows, positions)
-        far, near, tap = (there(x) for x in (leg.far.channel, leg.near.channel, leg.block.tap))
+        far, near, tap = (there(x) for x in (leg.far.channel, leg.near.channel, leg.tap))
         first, depth, weight = there(taps.first), there(taps.depth), there(leg.block.weight)
         place, count = (far.long() * channels + near) * rows + first[tap], depth[tap]
         if not taps.single:  # a nonzero reads several rows
@@ -84,11 +78,11 @@ class Dense:
     def __init__(self, leg: "Leg", weights: Weights) -> None:
         self.leg, self.weights = leg, weights
 
-    def add(self, x: Tensor, y: Tensor) -> None:  # (N,), (N,)
-        """Add the product with x to y."""
+    def add(self, x: Tensor, begin: int, y: Tensor) -> None:  # (M,), M at least begin + N; (N,)
+        """Add the product with x from ``begin`` on to y."""
         w, far, near = self.weights, self.leg.far, self.leg.near
         positions, step = w.where.shape[1], max(self.leg.geometry.step, 1)
-        read = x.as_strided((near.channels, w.reach), (near.stride, 1), near.offset)
+        read = x.as_strided((near.channels, w.reach), (near.stride, 1), begin + near.offset)
         written = y.as_strided((far.channels, positions), (far.stride, step), far.offset)
         if w.same:
             written.addmm_(w.matrix, read)
@@ -104,11 +98,11 @@ class Dense:
             written[:, at : at + size].addmm_(w.matrix, z)
 
 
-def add(products: Sequence[Dense], x: Tensor, y: Tensor) -> None:  # (N,), (N,)
-    """Add several products with x to y."""
+def add(products: Sequence[tuple[Dense, int]], x: Tensor, y: Tensor) -> None:  # (M,), (N,)
+    """Add several products to y, each of x from where it is said on."""
     with plain(x.device), torch.no_grad():
-        for product in products:
-            product.add(x, y)
+        for product, begin in products:
+            product.add(x, begin, y)
 
 
 def product(runtime: Runtime, leg: "Leg", dtype: Any, ready: dict[Any, Any]) -> Dense:

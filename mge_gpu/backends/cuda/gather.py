@@ -7,6 +7,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cuda import dense
+from mge_gpu.backends.cuda.collect import Stage, collected, pays
 from mge_gpu.backends.cuda.positions import Geometry, Layout, geometry, layouts_of
 from mge_gpu.backends.cuda.resident import side_by_side
 from mge_gpu.backends.cuda.runtime import Runtime
@@ -46,11 +47,20 @@ class Leg(NamedTuple):
     far: Side
     near: Side
     geometry: Geometry
+    tap: np.ndarray  # (nonzeros,) int32, of the geometry
+    origin: "Leg | None" = None  # of a leg that reads sums: what these are of
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What its entries depend on."""
-        return id(self.block), self.ahead, self.near.layout
+        return id(self.block), self.ahead, self.near.layout, self.origin is None
+
+    @property
+    def edges(self) -> int:
+        """Products that are added up."""
+        if self.origin is not None:
+            return len(self.tap) * self.geometry.positions
+        return int(self.block.pair_count[self.tap].sum())
 
 
 class Entries(NamedTuple):
@@ -63,7 +73,7 @@ class Entries(NamedTuple):
 def make_entries(runtime: Runtime, legs: Sequence[Leg]) -> list[Entries]:
     """The entries of legs of the same direction, made together."""
     xp = runtime.xp
-    sizes = [(leg.far.channels, len(leg.block.pair_count), len(leg.block.tap)) for leg in legs]
+    sizes = [(leg.far.channels, len(leg.geometry.taps.first), len(leg.tap)) for leg in legs]
     rows, taps, nonzeros = np.cumsum([(0, 0, 0), *sizes], 0).T
     places = np.array([(leg.near.offset, leg.near.stride) for leg in legs], np.int64)
     parts = np.column_stack([nonzeros[:-1], taps[:-1], rows[:-1], places])
@@ -71,7 +81,7 @@ def make_entries(runtime: Runtime, legs: Sequence[Leg]) -> list[Entries]:
     parts, tap_rows = (xp.asarray(np.ascontiguousarray(a)) for a in (parts, tap_rows))
     written, read, tap = (
         side_by_side(runtime, arrays, np.int32)
-        for arrays in zip(*((g.far.channel, g.near.channel, g.block.tap) for g in legs), strict=True)
+        for arrays in zip(*((g.far.channel, g.near.channel, g.tap) for g in legs), strict=True)
     )
     weight = side_by_side(runtime, [leg.block.weight for leg in legs], np.float32)
     count = int(nonzeros[-1])
@@ -106,7 +116,7 @@ class Group(NamedTuple):
     @property
     def cost(self) -> float:
         """Sums for a row, roughly. What takes longest begins first."""
-        return sum(len(leg.block.tap) for leg in self.legs) * self.positions / self.rows
+        return sum(len(leg.tap) for leg in self.legs) * self.positions / self.rows
 
 
 def grouped(legs: Sequence[Leg]) -> list[Group]:
@@ -149,6 +159,8 @@ class Gather:
         ready: dict[Any, Any],
     ) -> None:
         self.runtime, self.launches = runtime, list[tuple[int, int]]()
+        every = [leg for g in groups for leg in g.legs] + [product.leg for product in products]
+        self.stage = Stage(runtime, [leg.origin for leg in every if leg.origin is not None], ready)
         self.kept: list[Any] = []  # what the tables point to
         rows: list[list[int]] = []
         legs: list[list[int]] = []
@@ -162,11 +174,10 @@ class Gather:
             self.launches.append((first, items - first))
         self.groups = len(rows)
         self.group, self.leg = (runtime.xp.asarray(np.array(t, np.int64)) for t in (rows, legs))
-        self.dense = products
-        every = [leg for g in groups for leg in g.legs] + [product.leg for product in products]
-        sides = [side for leg in every for side in (leg.far, leg.near)]
+        self.dense = [(product, self._begin(product.leg)) for product in products]
+        sides = [side for leg in every for side in (leg.far, (leg.origin or leg).near)]
         turned = sorted({(side.offset, *side.layout) for side in sides if side.layout is not None})
-        self.turned = runtime.xp.asarray(np.array(turned, np.int64)) if turned else None
+        self.turned: Any = runtime.xp.asarray(np.array(turned, np.int64)) if turned else None
 
     def _leg(self, leg: Leg, g: Group, ready: dict[Any, Any]) -> list[int]:
         key = "table", id(leg.geometry), g.step, g.positions
@@ -174,23 +185,40 @@ class Gather:
             ready[key] = leg.geometry, self.runtime.xp.asarray(leg.geometry.table(g.step, g.positions))
         arrays = *ready[leg.key], ready[key][1]
         self.kept.append(arrays)
-        return [*map(self.runtime.address, arrays), leg.far.channels, leg.geometry.taps.single]
+        at = self._begin(leg)
+        return [*map(self.runtime.address, arrays), leg.far.channels, leg.geometry.taps.single, at]
+
+    def _begin(self, leg: Leg) -> int:
+        """Where in [sums | x] what a leg reads begins."""
+        return self.stage.size if leg.origin is None else self.stage.begin[leg.origin.key]
 
     def __call__(self, x: Any) -> Any:
         """The product, (N,) float32 or float64 as x is."""
         y = self.runtime.xp.zeros(len(x), x.dtype)
-        x = self._turn(x, False)
+        x = self._read(x)
         for first, items in self.launches:
             self._launch("gather", items, self.group, self.groups, self.leg, first, items, x, y)
         if self.dense:
             dense.add(self.dense, self.runtime.tensor(x), self.runtime.tensor(y))
-        return self._turn(y, True)
-
-    def _turn(self, x: Any, back: bool) -> Any:
-        """x with positions running fastest in all partitions; or ``back``."""
         if self.turned is None:
+            return y
+        return self._turn(y, True, self.runtime.xp.empty_like(y))
+
+    def _read(self, x: Any) -> Any:
+        """What legs read, [sums | x]: with positions running fastest in all partitions."""
+        if self.turned is None and not self.stage.size:
             return x
-        out, n = self.runtime.xp.empty_like(x), len(x)
+        values = self.runtime.xp.empty(self.stage.size + len(x), x.dtype)
+        if self.turned is None:
+            values[self.stage.size :] = x
+        else:
+            self._turn(x, False, values[self.stage.size :])
+        self.stage.collect(values)
+        return values
+
+    def _turn(self, x: Any, back: bool, out: Any) -> Any:
+        """x with positions running fastest in all partitions; or ``back``."""
+        n = len(x)
         self._launch("turn", self.runtime.threads(n), self.turned, len(self.turned), n, back, x, out)
         return out
 
@@ -231,7 +259,8 @@ def planned(
             if ready[key] is None:
                 left.append((block, ahead))
             else:
-                legs.append(Leg(block, ahead, far, near, ready[key]))
+                leg = Leg(block, ahead, far, near, ready[key], block.tap)
+                legs.append(collected(leg) if pays(leg) else leg)
     chosen = [dense.pays(leg, itemsize) if engine is None else engine == "dense" for leg in legs]
     plan = Plan([], [leg for leg, there in zip(legs, chosen, strict=True) if there], {})
     for g in grouped([leg for leg, there in zip(legs, chosen, strict=True) if not there]):

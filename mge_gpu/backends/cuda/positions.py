@@ -77,6 +77,11 @@ class Geometry(NamedTuple):
     step: int  # divides all of far; 0 where they are 0
     last: int  # the largest of far
 
+    @property
+    def positions(self) -> int:
+        """Positions of the far side, as far as the block reaches."""
+        return self.last // max(self.step, 1) + 1
+
     def fits(self, positions: int) -> bool:
         """Whether a table for so many positions is worth its memory."""
         return self.taps.rows * positions <= max(SMALL, PADDING * len(self.row))
