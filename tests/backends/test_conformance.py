@@ -18,7 +18,7 @@ from mge_gpu.backends import Backend, Block, get_backend
 from mge_gpu.backends.adjacency import CROSSED
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cpu.cliques import clique_partitions
-from mge_gpu.backends.cuda import CudaBackend, positions
+from mge_gpu.backends.cuda import CudaBackend, collect, positions
 from mge_gpu.backends.cuda import backend as cuda_backend
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
@@ -261,8 +261,10 @@ def test_reach_and_between(backend: Any) -> None:
     on_networks(check)
 
 
-def test_power_sums(backend: Any) -> None:
+@pytest.mark.parametrize("shared", [0, collect.SHARED])
+def test_power_sums(shared: int, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each term against the sum over all pairs of all nonzeros, both ways; twice with what is kept."""
+    monkeypatch.setattr(collect, "SHARED", shared)
     generator = np.random.default_rng(0)
     terms = [(0, 1, 0), (1, 2, 1), (2, 2, 2), (1, 0, 2), (3, 1, 1)]
 

@@ -11,7 +11,7 @@ import torch
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cuda import coo, cuts, forest, peel, product
+from mge_gpu.backends.cuda import coo, cuts, forest, peel, powers, product
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
@@ -201,14 +201,8 @@ class CudaBackend:
         prepared: dict[Any, Any] | None = None,
     ) -> Any:
         """(rows, size) sums of powers of weights times values over edges, in one launch."""
-        x, there = self.xp.ascontiguousarray(x, np.float64), self._block(block, prepared)
-        y = self.xp.zeros((1 + max(out for _, _, out in terms), size), np.float64)
-        packed = sum((row | power << 4 | out << 8) << 12 * k for k, (row, power, out) in enumerate(terms))
-        numbers = map(np.int64, (len(terms), packed, x.shape[1], size))
-        self.runtime.launch(
-            "powers", "power_sums", len(block.tap), there.table, np.bool_(backward), *numbers, x, y
-        )
-        return y
+        ready = {} if prepared is None else prepared
+        return powers.power_sums(self.runtime, block, x, terms, size, backward, ready, self._block)
 
     @_on_device
     def reach(
