@@ -43,9 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what takes a device on all that there are, a pretended GPU among them."""
+    """Run what takes a device on all that there are, a pretended GPU where none is asked for."""
     asked = ["cuda"] if metafunc.config.getoption("--device") == "cuda" else []
-    pretended = [] if metafunc.definition.get_closest_marker("gradients") else ["pretended"]
+    pretended = [] if asked or metafunc.definition.get_closest_marker("gradients") else ["pretended"]
     missing = pytest.param("cuda", marks=pytest.mark.skip(reason="needs a GPU: run with --device cuda"))
     for name, kinds in (("device", ["cpu", *pretended]), ("gpu", pretended), ("runtime_of", ["host"])):
         if name in metafunc.fixturenames:
@@ -75,7 +75,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The device "cuda": what stands for a GPU (tests/kernels/pretend.py), and a GPU if asked for."""
+    """The device "cuda": a GPU if asked for, else what stands for one (tests/kernels/pretend.py)."""
     with _on(request.param):
         yield "cuda"
 

@@ -24,7 +24,7 @@ X = torch.arange(6.0).view(2, 3)
     ],
 )
 def test_tensors_of_both_are_refused(operation: Callable[[torch.Tensor], object], gpu: str) -> None:
-    with pytest.raises((RuntimeError, IndexError), match="same device|indices should be"):
+    with pytest.raises((RuntimeError, IndexError)):
         operation(X.to(gpu))
 
 
