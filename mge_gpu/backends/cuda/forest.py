@@ -7,6 +7,9 @@ import numpy as np
 from mge_gpu.backends.cuda.resident import Resident
 from mge_gpu.backends.cuda.runtime import Runtime
 
+SAMPLE = 1024
+"""Nodes that are looked at for the label of most of them."""
+
 EAGER = 4
 """Unseen nodes look for a parent once the frontier has more than this part (1 / EAGER) of their edges."""
 
@@ -19,10 +22,23 @@ def unite(runtime: Runtime, g: Resident, n: int, without: Any = None) -> tuple[A
     xp = runtime.xp
     label = xp.arange(n, dtype=np.int32)
     source, target = (xp.full(n, -1, np.int32) for _ in range(2))
-    runtime.launch("forest", "hook", runtime.teams(n), g.table, without, label, source, target)
+    forest = label, source, target
+    runtime.launch("forest", "hook_some", runtime.threads(n), g.table, without, *forest)
+    runtime.launch("forest", "flatten", runtime.threads(n), label, np.int64(n))
+    before, giant = _giant(runtime, label)
+    runtime.launch("forest", "hook", runtime.teams(n), g.table, without, before, np.int32(giant), *forest)
     runtime.launch("forest", "flatten", runtime.threads(n), label, np.int64(n))
     hooked = xp.flatnonzero(source >= 0)
     return label, source[hooked], target[hooked]
+
+
+def _giant(runtime: Runtime, label: Any) -> tuple[Any, int]:
+    """(a copy of the labels, that of more than half of the nodes); (None, -1) where a sample shows none."""
+    every = max(1, len(label) // SAMPLE)
+    labels, count = np.unique(runtime.host(label[::every]), return_counts=True)
+    if not len(count) or 2 * count.max() <= count.sum():
+        return None, -1
+    return label.copy(), int(labels[count.argmax()])
 
 
 def breadth_first(runtime: Runtime, g: Resident, degree: Any, roots: Any) -> Any:
