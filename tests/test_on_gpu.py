@@ -19,8 +19,11 @@ from typer.testing import CliRunner
 
 import mge_gpu
 from mge_gpu import doctor
+from mge_gpu.backends import DeviceWarning
+from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
 from mge_gpu.cli import app
 from mge_gpu.errors import GraphError
+from mge_gpu.linalg.lanczos import ConvergenceWarning
 from mge_gpu.masks import prunable_parameters
 from mge_gpu.pruning import METHODS
 from tests.graphs import DenseNet, random_masks
@@ -55,7 +58,8 @@ def test_a_graph_is_where_its_weights_are(gpu: str, masks_on: str) -> None:
     model.to(gpu)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        for own in (DeviceWarning, GpuMemoryWarning, ConvergenceWarning):
+            warnings.simplefilter("error", own)
         there = mge_gpu.encode(model, SHAPE, on(masks_on, masks))
         reports = [mge_gpu.topometrics(g, metrics=["all", *mge_gpu.metrics.PATH_KEYS]) for g in (there, here)]
     assert there.device.type == "cuda" and there.backend.name == "cuda"

@@ -134,7 +134,7 @@ def _blocks(program: Program, read: Weight) -> list[Placed] | LazyBlocks:
         block = build_block(group, program.partitions, program.layers, read)
         return group.source, group.target, block, group.positions
 
-    if sum(prod(layer.weight_shape) for layer in program.layers if layer.weight) <= SNAPSHOT:
+    if sum(prod(layer.weight_shape) for layer in program.layers) <= SNAPSHOT:
         for k in set(range(len(program.layers))) - {part.layer for g in groups for part in g.members}:
             read(k)  # no block has it, but it must be sound all the same
         return run(lambda k: make(groups[k]), len(groups))

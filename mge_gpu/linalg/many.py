@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -129,11 +130,14 @@ class _InStep:
         self.max_iterations, self.generator = max_iterations, generator
         self.capacity, count = len(basis) - 1, basis.shape[1]
         self.order, self.active = np.arange(count), count
+        self.operator_of: Tensor | None = None  # the order on the device, once it is another
         self.size = self.products = 0
         # column j: products of A v_j with v_0 .. v_j, and below the diagonal the length of what is left of it
         self.projected = torch.zeros(
             count, self.capacity + 1, self.capacity, dtype=torch.float64, device=basis.device
         )
+        # vectors that are not zero: those beside a Krylov space that is exhausted are
+        self.alive = torch.zeros(count, self.capacity + 1, dtype=torch.bool, device=basis.device)
         self.floor = 16 * torch.finfo(basis.dtype).eps
         self.scale = torch.full_like(self.projected[:, 0, 0], SHORTEST)  # largest number of each projection
         self.values, self.bounds = np.zeros((count, k)), np.full((count, k), np.inf)
@@ -150,6 +154,7 @@ class _InStep:
         if self.size:
             self._outside(x, torch.ones_like(self.scale[: self.active]))
         self.basis[self.size, : self.active] = x
+        self.alive[: self.active, self.size] = x.any(1)
 
     def _outside(self, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Make x orthogonal to the basis and of length 1, in place, or zero where it lies in the basis.
@@ -183,13 +188,14 @@ class _InStep:
         self.basis[self.size, active] = image
         self.projected[active, : self.size, self.size - 1] = found
         self.projected[active, self.size, self.size - 1] = length
+        self.alive[active, self.size] = length > 0
 
     def _image(self) -> Tensor:
         """The active operators applied to their next vectors, (active, width)."""
-        x, count = self.basis[self.size], len(self.order)
-        if (self.order == np.arange(count)).all() and self.active == count:
+        x = self.basis[self.size]
+        if self.operator_of is None:
             return self.apply(x)
-        where = torch.from_numpy(self.order[: self.active]).to(x.device)
+        where = self.operator_of[: self.active]
         return self.apply(torch.zeros_like(x).index_copy_(0, where, x[: self.active]))[where]
 
     def converge(self) -> None:
@@ -214,27 +220,29 @@ class _InStep:
     def _retire(self, due: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Only those that are due go on, in the first rows, which are marked; others keep k Ritz vectors."""
         done = (np.arange(len(due)) < self.active) & ~due
-        theta, ritz, _ = self._solve(done)
+        found = self._solve(done)
         order = np.concatenate([np.flatnonzero(due), np.flatnonzero(done)])
         there = torch.from_numpy(order).to(self.basis.device)
         for vectors in self.basis[: self.size + 1]:  # one at a time: all of them may not fit twice
             vectors[: len(order)] = vectors[there]
-        for tensor in (self.projected, self.scale):
+        for tensor in (self.projected, self.scale, self.alive):
             tensor[: len(order)] = tensor[there]
         by_row = self.order, self.values, self.bounds, self.rounding, self.failed, self.known, self.least
         for array in by_row:
             array[: len(order)] = array[order]
+        self.operator_of = torch.from_numpy(self.order).to(self.basis.device, copy=True)
         at, self.active = slice(int(due.sum()), self.active), int(due.sum())
-        self._shrink(at, theta, ritz, self.k)
+        self._shrink(at, found, self.k)
         return np.arange(len(due)) < self.active
 
-    def _shrink(self, at: slice, theta: NDArray[np.float64], ritz: NDArray[np.float64], kept: int) -> None:
+    def _shrink(self, at: slice, found: "_Ritz", kept: int) -> None:
         """Some rows' bases become their best Ritz vectors."""
-        turn = torch.from_numpy(np.ascontiguousarray(ritz[:, :, :kept].transpose(0, 2, 1)))
+        turn = torch.from_numpy(np.ascontiguousarray(found.vectors[:, :, :kept].transpose(0, 2, 1)))
         rows.rotate(self.basis[: self.size, at], turn.to(self.basis.device))
         self.projected[at] = 0
-        held = torch.from_numpy(theta[:, :kept].copy()).to(self.basis.device)
+        held = torch.from_numpy(found.values[:, :kept].copy()).to(self.basis.device)
         self.projected[at, :kept, :kept] = torch.diag_embed(held)
+        self.alive[at, :kept] = torch.from_numpy(found.alive[:, :kept].copy()).to(self.basis.device)
 
     def find_copies(self) -> None:
         """Look for copies of the values found, among what a Krylov space of one vector cannot see."""
@@ -265,19 +273,20 @@ class _InStep:
     def restart(self, kept: int) -> None:
         """Shrink each basis to its best Ritz vectors; the next vector stays the next."""
         active = slice(self.active)
-        theta, ritz, _ = self._solve(np.arange(len(self.values)) < self.active)
-        self._shrink(active, theta, ritz, kept)
+        found = self._solve(np.arange(len(self.values)) < self.active)
+        self._shrink(active, found, kept)
         self.basis[kept, active] = self.basis[self.size, active]
+        self.alive[active, kept] = self.alive[active, self.size]
         self.size = kept
 
     def _look(self, due: NDArray[np.bool_]) -> None:
         """Values and bounds of some of the operators."""
-        theta, ritz, length = self._solve(due)
-        self.values[due] = theta[:, : self.k]
-        self.bounds[due] = np.abs(length[:, None] * ritz[:, -1, : self.k])
+        found = self._solve(due)
+        self.values[due] = found.values[:, : self.k]
+        self.bounds[due] = np.abs(found.length[:, None] * found.vectors[:, -1, : self.k])
 
-    def _solve(self, due: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
-        """Ritz values (R, size) and vectors (R, size, size) of some operators; length of what comes next."""
+    def _solve(self, due: NDArray[np.bool_]) -> "_Ritz":
+        """The projected problems of some operators."""
         held = self.projected[:, : self.size + 1, : self.size].cpu().numpy()[due]
         if not np.isfinite(held).all():
             raise MetricError("an operator returned NaN or Inf; expected finite values")
@@ -285,12 +294,40 @@ class _InStep:
         matrices = np.triu(upper) + np.triu(upper, 1).transpose(0, 2, 1)
         eps = torch.finfo(self.basis.dtype).eps
         self.rounding[due] = 4 * eps * np.abs(matrices).max((1, 2))
-        solved = run_serial(lambda r: torch.linalg.eigh(torch.from_numpy(matrices[r])), len(matrices))
-        theta = np.array([values.numpy() for values, _ in solved]).reshape(-1, self.size)
-        ritz = np.array([vectors.numpy() for _, vectors in solved]).reshape(-1, self.size, self.size)
+        alive = self.alive[:, : self.size].cpu().numpy()[due]
+        solved = run_serial(lambda r: _eigenpairs(matrices[r], alive[r]), len(matrices))
+        theta = np.array([values for values, _ in solved]).reshape(-1, self.size)
+        ritz = np.array([vectors for _, vectors in solved]).reshape(-1, self.size, self.size)
+        alive = np.sort(alive, axis=1)[:, ::-1]  # as the eigenpairs are
         order = np.argsort(-np.abs(theta), axis=1, kind="stable")
-        return (
+        return _Ritz(
             np.take_along_axis(theta, order, 1),
             np.take_along_axis(ritz, order[:, None], 2),
             length,
+            np.take_along_axis(alive, order, 1),
         )
+
+
+class _Ritz(NamedTuple):
+    """Ritz values of some operators, largest first."""
+
+    values: NDArray[np.float64]  # (R, size)
+    vectors: NDArray[np.float64]  # (R, size, size), in columns
+    length: NDArray[np.float64]  # (R,), of what comes next
+    alive: NDArray[np.bool_]  # (R, size): whether it is one of vectors that are not zero
+
+
+def _eigenpairs(
+    matrix: NDArray[np.float64], alive: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenpairs of a projection: those on vectors that are not zero, then zeros with each of the others.
+
+    All at once they could mix: what is left of an eigenvector of zero would then be shorter than 1.
+    """
+    there, gone = np.flatnonzero(alive), np.flatnonzero(~alive)
+    values, vectors = torch.linalg.eigh(torch.from_numpy(matrix[np.ix_(there, there)]))
+    theta, ritz = np.zeros(len(matrix)), np.zeros_like(matrix)
+    theta[: len(there)] = values.numpy()
+    ritz[there, : len(there)] = vectors.numpy()
+    ritz[gone, np.arange(len(there), len(matrix))] = 1
+    return theta, ritz

@@ -137,6 +137,12 @@ _KNOWN: dict[str, Any] = {
 """What torch asks of a driver."""
 
 
+def _known() -> dict[str, Any]:
+    """The same, but for how torch begins with a GPU where there is one."""
+    there = torch._C._cuda_getDeviceCount() > 0
+    return {name: stub for name, stub in _KNOWN.items() if not (there and name == "_lazy_init")}
+
+
 @contextmanager
 def pretend() -> Iterator[None]:
     """Within it torch has a CUDA device, whose backend runs the kernels on the host."""
@@ -148,7 +154,7 @@ def pretend() -> Iterator[None]:
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) is made here and goes there
     try:
         with (
-            mock.patch.multiple("torch.cuda", **_KNOWN),
+            mock.patch.multiple("torch.cuda", **_known()),
             mock.patch.object(threads._here, "worker", True, create=True),  # modes are a thread's own
             torch.backends.cudnn.flags(enabled=False),
             mock.patch("mge_gpu.backends._cuda_backend", lambda index: backend),

@@ -88,6 +88,19 @@ def test_eigenvalues_are_found_as_often_as_they_occur(
     assert info.products == operators.products
 
 
+@pytest.mark.parametrize("dtype", list(TYPES))
+def test_few_eigenvalues_in_few_dimensions(dtype: torch.dtype) -> None:
+    """Krylov spaces are exhausted after a step or two, and bases fill all there is, with zeros among them."""
+    generator = np.random.default_rng(0)
+    for seed in range(400):
+        n, count, k = (int(generator.integers(low, high)) for low, high in ((1, 12), (1, 4), (2, 5)))
+        spectra = generator.choice([3.0, -3.0, 1.0, 0.0], size=(count, n)).tolist()
+        operators = Operators(with_spectra(spectra, seed), dtype)
+        found, info = largest_magnitudes(operators, count, n, k, seed=seed, dtype=dtype)
+        expected = magnitudes(np.array([np.diag(e) for e in spectra]), k)
+        assert info.converged.all() and np.abs(np.abs(found) - expected).max() < 1e-5
+
+
 @settings(max_examples=20)
 @given(st.integers(1, 100), st.integers(1, 4), st.sampled_from(list(TYPES)), st.integers(0, 999))
 def test_random_matrices_and_one_alone(

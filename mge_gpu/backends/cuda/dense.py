@@ -112,6 +112,7 @@ def product(runtime: Runtime, leg: "Leg", dtype: Any, ready: dict[Any, Any]) -> 
         return runtime.tensor(runtime.xp.asarray(np.ascontiguousarray(array)))
 
     key = "dense", id(leg.geometry), *leg.key, dtype
-    if key not in ready:
-        ready[key] = Weights(leg, there, torch.float32 if dtype == np.float32 else torch.float64)
-    return Dense(leg, ready[key])
+    if key not in ready:  # the geometry stays as long as its number is a key
+        weights = Weights(leg, there, torch.float32 if dtype == np.float32 else torch.float64)
+        ready[key] = leg.geometry, weights
+    return Dense(leg, ready[key][1])
