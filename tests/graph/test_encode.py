@@ -14,6 +14,7 @@ import mge_gpu
 from mge_gpu.backends import DeviceWarning, device_of
 from mge_gpu.errors import GraphError, MaskError, MGEError, TracingError
 from mge_gpu.graph import MultipartiteGraph
+from mge_gpu.graph.blocks import LazyBlocks
 from mge_gpu.masks import apply_masks
 from tests.graphs import DenseNet, encoded, random_masks
 from tests.oracles.networks import Case
@@ -252,6 +253,16 @@ def test_large_graphs_read_their_weights_block_by_block(monkeypatch: pytest.Monk
         assert torch.equal(a, b)
     with pytest.raises(GraphError, match=r"the weight of layer '2' has changed since .*; encode again"):
         late.coo()
+
+
+@pytest.mark.parametrize("encoding", ["mge", "rolled", "rolled-channel"])
+def test_what_is_taken_in_at_once_is_limited(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Conv2d(2, 4, 3)
+    at_once = mge_gpu.encode(layer, (2, 5, 5), encoding=encoding)
+    monkeypatch.setattr(sys.modules["mge_gpu.graph.encode"], "SNAPSHOT", 7)
+    later = mge_gpu.encode(layer, (2, 5, 5), encoding=encoding)
+    assert isinstance(at_once.iterate_blocks(), list) and isinstance(later.iterate_blocks(), LazyBlocks)
+    assert later.num_edges == at_once.num_edges
 
 
 @settings(max_examples=60)
