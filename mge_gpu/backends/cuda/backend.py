@@ -18,7 +18,7 @@ from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
 from mge_gpu.errors import DeviceMemoryError, NotEnoughMemoryError
 
 FEW = 1 << 13
-"""Walks from a node up to which those it meets are tried to be counted in shared memory: see `local.cu`."""
+"""Walks from a node up to which its wedges are first tried in shared memory: see ``kernels/local.cu``."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -200,7 +200,7 @@ class CudaBackend:
         backward: bool = False,
         prepared: dict[Any, Any] | None = None,
     ) -> Any:
-        """(rows, size) sums of powers of weights times values over edges, in one launch."""
+        """(rows, size) sums of powers of weights times values over edges."""
         ready = {} if prepared is None else prepared
         return powers.power_sums(self.runtime, block, x, terms, size, backward, ready, self._block)
 

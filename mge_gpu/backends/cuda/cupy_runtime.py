@@ -26,7 +26,7 @@ WAVES = 32
 """Blocks a multiprocessor is given at most: kernels go on in strides of the grid."""
 
 SCRATCH = 3 << 30
-"""Bytes that the scratch of a launch may take, where half of the free memory is not less."""
+"""Bytes that the scratch of a launch may take, or half of the free memory where that is less."""
 
 
 def sources() -> Any:
