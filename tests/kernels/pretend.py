@@ -139,7 +139,7 @@ _KNOWN: dict[str, Any] = {
 
 def _known() -> dict[str, Any]:
     """The same, but for how torch begins with a GPU where there is one."""
-    there = torch._C._cuda_getDeviceCount() > 0
+    there = torch.cuda.device_count() > 0
     return {name: stub for name, stub in _KNOWN.items() if not (there and name == "_lazy_init")}
 
 
