@@ -172,7 +172,7 @@ class _InStep:
         held = self.basis[: self.size, : len(x)]
         found = rows.dots(held, x)
         rows.subtract(held, found, x)
-        scale.copy_(torch.maximum(scale, torch.linalg.vector_norm(found, torch.inf, dim=1)))
+        torch.maximum(scale, torch.linalg.vector_norm(found, torch.inf, dim=1), out=scale)
         length = rows.normalise(x, self.floor * scale)
         again = rows.dots(held, x)
         rows.subtract(held, again, x)

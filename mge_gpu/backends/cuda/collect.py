@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mge_gpu.backends.cuda.positions import Geometry, Taps
+from mge_gpu.backends.cuda.resident import uploaded
 from mge_gpu.backends.cuda.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ class Stage:
                 table = runtime.xp.asarray(np.array(rows, np.int64))
                 self.launches.append((table, len(rows), first, self.size - first, lanes))
 
+    def beside(self, x: Any) -> Any:
+        """[sums | x], (size + N,) of x's dtype."""
+        values = self.runtime.xp.empty(self.size + len(x), x.dtype)
+        values[self.size :] = x
+        self.collect(values)
+        return values
+
     def collect(self, values: Any) -> None:
         """Fill in the sums of (size + N,), whose x is there."""
         kernel = "collect_f32" if values.dtype == np.float32 else "collect_f64"
@@ -92,8 +100,7 @@ class Stage:
         if key not in ready:
             table = leg.geometry.table(max(leg.geometry.step, 1), leg.geometry.positions)
             taps = np.column_stack(leg.geometry.taps)
-            there = (self.runtime.xp.asarray(np.ascontiguousarray(a)) for a in (table, taps))
-            ready[key] = leg.geometry, list(there)
+            ready[key] = leg.geometry, [uploaded(self.runtime, a) for a in (table, taps)]
         arrays = ready[key][1]
         self.kept.append(arrays)
         at = map(self.runtime.address, arrays)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mge_gpu.backends.cuda.resident import uploaded
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.precision import plain
 
@@ -109,7 +110,7 @@ def product(runtime: Runtime, leg: "Leg", dtype: Any, ready: dict[Any, Any]) -> 
     """The product with a leg in a type of NumPy's; ``ready`` keeps its weights for others."""
 
     def there(array: np.ndarray) -> Tensor:
-        return runtime.tensor(runtime.xp.asarray(np.ascontiguousarray(array)))
+        return runtime.tensor(uploaded(runtime, array))
 
     key = "dense", id(leg.geometry), *leg.key, dtype
     if key not in ready:  # the geometry stays as long as its number is a key

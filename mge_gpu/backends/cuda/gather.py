@@ -206,13 +206,10 @@ class Gather:
 
     def _read(self, x: Any) -> Any:
         """What legs read, [sums | x]: with positions running fastest in all partitions."""
-        if self.turned is None and not self.stage.size:
-            return x
-        values = self.runtime.xp.empty(self.stage.size + len(x), x.dtype)
         if self.turned is None:
-            values[self.stage.size :] = x
-        else:
-            self._turn(x, False, values[self.stage.size :])
+            return self.stage.beside(x) if self.stage.size else x
+        values = self.runtime.xp.empty(self.stage.size + len(x), x.dtype)
+        self._turn(x, False, values[self.stage.size :])
         self.stage.collect(values)
         return values
 

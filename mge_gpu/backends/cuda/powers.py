@@ -70,18 +70,10 @@ def power_sums(
     xp = runtime.xp
     x, first = xp.ascontiguousarray(x, np.float64), staged(runtime, block, backward, ready)
     if first is not None:
-        block, x = first.block, np.stack([_sums(runtime, first.stage, row) for row in x])
+        block, x = first.block, np.stack([first.stage.beside(row)[: first.stage.size] for row in x])
     y = xp.zeros((1 + max(out for _, _, out in terms), size), np.float64)
     packed = sum((row | power << 4 | out << 8) << 12 * k for k, (row, power, out) in enumerate(terms))
     numbers = map(np.int64, (len(terms), packed, x.shape[1], size))
     table = resident(block, ready).table
     runtime.launch("powers", "power_sums", len(block.tap), table, np.bool_(backward), *numbers, x, y)
     return y
-
-
-def _sums(runtime: Runtime, stage: Stage, x: Any) -> Any:
-    """(sums,) of x (nodes,)."""
-    values = runtime.xp.empty(stage.size + len(x), x.dtype)
-    values[stage.size :] = x
-    stage.collect(values)
-    return values[: stage.size]
