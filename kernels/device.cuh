@@ -7,6 +7,13 @@
 #else
 #define MGE_UNROLL _Pragma("unroll")
 #define MGE_EXPORT(name)  // the driver finds kernels by name
+#define MGE_EXPORT_TOGETHER(name)
+
+// What is there now, though other threads may be writing it.
+template <class T>
+__device__ inline T load_now(const T* at) {
+    return *(const volatile T*)at;
+}
 #endif
 
 typedef int i32;

@@ -2,7 +2,8 @@
 //
 // Blocks run one after the other, in the order of a permutation that the launcher is given: what one block writes
 // without an atomic operation while another reads it shows as a result that depends on the order. The threads of
-// a block are one, or several threads of the host that run at the same time and meet at barriers.
+// a block are one, or several threads of the host that run at the same time and meet at barriers. Blocks of a kernel
+// that is exported with MGE_EXPORT_TOGETHER all run at the same time; it has no shared memory.
 #pragma once
 
 #include <condition_variable>
@@ -44,11 +45,15 @@ public:
     }
 };
 
-static MgeBarrier mge_barrier;
+static thread_local MgeBarrier* mge_barrier;  // of this thread's block
 
 inline void __syncthreads() {
-    if (blockDim.x > 1) mge_barrier.wait(blockDim.x);
+    if (blockDim.x > 1) mge_barrier->wait(blockDim.x);
 }
+
+inline void __threadfence() {}  // the atomic operations below are fences
+
+inline void __nanosleep(unsigned int) { std::this_thread::yield(); }
 
 template <class T>
 inline bool mge_swap(T* at, T& expected, T x) {
@@ -56,7 +61,7 @@ inline bool mge_swap(T* at, T& expected, T x) {
 }
 
 template <class T>
-inline T mge_load(T* at) {
+inline T load_now(const T* at) {
     T x;
     __atomic_load(at, &x, __ATOMIC_SEQ_CST);
     return x;
@@ -64,7 +69,7 @@ inline T mge_load(T* at) {
 
 template <class T>
 inline T atomicAdd(T* at, T x) {  // floating point as well, of which the compiler has no sum
-    T old = mge_load(at);
+    T old = load_now(at);
     while (!mge_swap(at, old, (T)(old + x))) {
     }
     return old;
@@ -72,7 +77,7 @@ inline T atomicAdd(T* at, T x) {  // floating point as well, of which the compil
 
 template <class T>
 inline T atomicMin(T* at, T x) {
-    T old = mge_load(at);
+    T old = load_now(at);
     while (x < old && !mge_swap(at, old, x)) {
     }
     return old;
@@ -80,7 +85,7 @@ inline T atomicMin(T* at, T x) {
 
 template <class T>
 inline T atomicMax(T* at, T x) {
-    T old = mge_load(at);
+    T old = load_now(at);
     while (x > old && !mge_swap(at, old, x)) {
     }
     return old;
@@ -114,8 +119,12 @@ void mge_call(void (*kernel)(A...), void** args, std::index_sequence<I...>) {
 
 template <class... A>
 void mge_launch(
-    void (*kernel)(A...), unsigned int blocks, unsigned int threads, const unsigned int* order, void** args) {
+    void (*kernel)(A...), unsigned int blocks, unsigned int threads, const unsigned int* order, void** args,
+    bool together) {
+    std::vector<MgeBarrier> barriers(blocks);
+    std::vector<std::thread> running;
     auto run = [&](unsigned int block, unsigned int thread) {
+        mge_barrier = &barriers[block];
         blockDim.x = threads;
         gridDim.x = blocks;
         blockIdx.x = block;
@@ -123,16 +132,20 @@ void mge_launch(
         mge_call(kernel, args, std::index_sequence_for<A...>{});
     };
     for (unsigned int k = 0; k < blocks; ++k) {
-        std::vector<std::thread> others;
-        for (unsigned int t = 1; t < threads; ++t) others.emplace_back(run, order[k], t);
+        bool last = !together || k + 1 == blocks;  // whose first thread is this one
+        for (unsigned int t = last; t < threads; ++t) running.emplace_back(run, order[k], t);
+        if (!last) continue;
         run(order[k], 0);
-        for (std::thread& other : others) other.join();
+        for (std::thread& one : running) one.join();
+        running.clear();
     }
 }
 
 // args point to the arguments, as for cuLaunchKernel
-#define MGE_EXPORT(name)                                                                              \
+#define MGE_EXPORT_AS(name, together)                                                                 \
     extern "C" void name##_on_host(                                                                   \
         unsigned int blocks, unsigned int threads, const unsigned int* order, void** args) {          \
-        mge_launch(name, blocks, threads, order, args);                                               \
+        mge_launch(name, blocks, threads, order, args, together);                                     \
     }
+#define MGE_EXPORT(name) MGE_EXPORT_AS(name, false)
+#define MGE_EXPORT_TOGETHER(name) MGE_EXPORT_AS(name, true)

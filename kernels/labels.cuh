@@ -5,11 +5,10 @@
 
 // The root of v; paths are halved on the way (Jayanti and Tarjan, Distributed Computing 34, 2021).
 __device__ inline i32 root_of(i32* label, i32 v) {
-    volatile i32* now = label;
     while (true) {
-        i32 above = now[v];
+        i32 above = load_now(label + v);
         if (above == v) return v;
-        i32 further = now[above];
+        i32 further = load_now(label + above);
         if (further == above) return above;
         atomicCAS(label + v, above, further);
         v = further;

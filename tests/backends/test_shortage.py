@@ -31,12 +31,12 @@ class ShortRuntime(HostRuntime):
         super().__init__()
         self.short, self.released = dict(short), 0
 
-    def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
+    def run(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
         """Run a kernel, or raise what torch's allocator raises."""
         if left := self.short.get(kernel, 0):
             self.short[kernel] = left - 1
             raise torch.OutOfMemoryError("CUDA out of memory")
-        super().launch(source, kernel, blocks, *args)
+        super().run(source, kernel, blocks, *args)
 
     def release(self) -> None:
         """Count it."""
@@ -89,7 +89,7 @@ def values(backend: Any, graph: mge_gpu.MultipartiteGraph, primitive: str) -> An
 PRIMITIVES = {
     "degrees": "degrees",
     "neighbour_sums": "neighbour_sums_i64",
-    "coreness": "peel_nodes",
+    "coreness": "peel",
     "components": "hook",
     "path_counts": "path_counts",
     "two_hop_sizes": "two_hop_sizes",

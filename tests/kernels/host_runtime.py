@@ -18,6 +18,8 @@ from tests.kernels.strict import DeviceArray, StrictNumpy
 KERNELS = Path(__file__).parents[2] / "kernels"
 CACHE = Path(__file__).parents[2] / ".pytest_cache" / "kernels"
 COMPILER = shutil.which("g++") or shutil.which("c++")
+TOGETHER = 3
+"""Blocks that run at the same time, where a kernel wants that."""
 SANITIZE = os.environ.get("MGE_SANITIZE", "")
 """What ``-fsanitize`` is given: memory errors and races of the kernels, see docs/kernels.md."""
 
@@ -72,11 +74,18 @@ class HostRuntime:
 
     def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
         """Run a kernel; fewer blocks than are asked for, so that each goes on in strides."""
-        if blocks < 1:
-            return
+        if blocks > 0:
+            self.run(source, kernel, min(blocks, self.most_blocks), *args)
+
+    def launch_together(self, source: str, kernel: str, *args: Any) -> None:
+        """Run a kernel by blocks that run at the same time."""
+        self.run(source, kernel, TOGETHER, *args)
+
+    def run(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
+        """Run a kernel by so many blocks, in a random order."""
         if source not in self.libraries:
             self.libraries[source] = compile_on_host(source)
-        order = self.generator.permutation(min(blocks, self.most_blocks)).astype(np.uint32)
+        order = self.generator.permutation(blocks).astype(np.uint32)
         cells = [_cell(a) for a in args]
         pointers = (ctypes.c_void_p * len(cells))(*(c.ctypes.data for c in cells))
         function = getattr(self.libraries[source], f"{kernel}_on_host")

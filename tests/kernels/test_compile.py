@@ -10,7 +10,7 @@ import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cuda import peel
-from mge_gpu.backends.cuda.cupy_runtime import source_text
+from mge_gpu.backends.cuda.cupy_runtime import BLOCK, RESIDENT, source_text
 from mge_gpu.backends.cuda.resident import BLOCK_ARRAYS, BLOCK_NUMBERS
 from tests.kernels.host_runtime import KERNELS
 
@@ -67,8 +67,16 @@ def kernels(source: str) -> list[str]:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_kernel_can_be_called_on_the_host(source: str) -> None:
-    exported = re.findall(r"^MGE_EXPORT\((\w+)\)$", (KERNELS / f"{source}.cu").read_text(), re.MULTILINE)
+    exported = re.findall(r"^MGE_EXPORT\w*\((\w+)\)$", (KERNELS / f"{source}.cu").read_text(), re.MULTILINE)
     assert exported == kernels(source)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_blocks_that_wait_for_each_other_fit_on_a_gpu_together(source: str) -> None:
+    text = (KERNELS / f"{source}.cu").read_text()
+    together = re.findall(r"^MGE_EXPORT_TOGETHER\((\w+)\)$", text, re.MULTILINE)
+    bounded = re.findall(rf"__launch_bounds__\({BLOCK}, {RESIDENT}\) (\w+)\(", text)
+    assert set(together) <= set(bounded) and ("__shared__" not in text or not together)
 
 
 def fields(header: str, struct: str) -> list[str]:
@@ -76,11 +84,13 @@ def fields(header: str, struct: str) -> list[str]:
     text = (KERNELS / header).read_text()
     body = re.search(rf"struct {struct} {{(.*?)\n}};", text, re.DOTALL)
     assert body is not None
-    return re.findall(r"(\w+);", body[1])
+    return re.findall(r"(\w+)(?:\[\d\])?;", body[1])
 
 
 def test_tables_have_the_layout_of_the_structs() -> None:
     assert fields("adjacency.cuh", "Adjacency") == [*Adjacency._fields, "partitions", "nodes", "hubs"]
     assert fields("block.cuh", "Block") == [*BLOCK_ARRAYS, "nonzeros", *BLOCK_NUMBERS]
-    assert fields("peel.cu", "Peeling") == list(peel.FIELDS)
+    assert fields("peel.cu", "Peeling") == ["arrived", "left", "found"]
+    assert fields("peel.cu", "Found") == ["nodes", "hubs", "lowest"]
+    assert peel.STATE == [0, 0, *3 * [0, 0, peel.NONE]]
     assert set(BLOCK_ARRAYS) | set(BLOCK_NUMBERS) <= set(Block._fields)

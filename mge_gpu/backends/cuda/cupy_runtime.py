@@ -1,7 +1,7 @@
 """The runtime of a real GPU: CuPy's arrays and NVRTC, torch's memory and torch's current stream."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -24,6 +24,9 @@ BLOCK = 256
 
 WAVES = 32
 """Blocks a multiprocessor is given at most: kernels go on in strides of the grid."""
+
+RESIDENT = 3
+"""Blocks that run on a multiprocessor at the same time: kernels that are launched together are bounded so."""
 
 SCRATCH = 3 << 30
 """Bytes that the scratch of a launch may take, or half of the free memory where that is less."""
@@ -105,8 +108,12 @@ class CupyRuntime:
         if blocks < 1:
             return
         grid = min(blocks, WAVES * self.multiprocessors)
-        given = tuple(np.uint64(0) if a is None else a for a in args)
-        self._kernel(source, kernel)((grid,), (BLOCK,), given)
+        self._kernel(source, kernel)((grid,), (BLOCK,), _given(args))
+
+    def launch_together(self, source: str, kernel: str, *args: Any) -> None:
+        """Run a kernel on the current stream by blocks that run at the same time: the driver sees to it."""
+        grid, function = RESIDENT * self.multiprocessors, self._kernel(source, kernel).kernel
+        function((grid,), (BLOCK,), _given(args), enable_cooperative_groups=True)
 
     def _kernel(self, source: str, kernel: str) -> Any:
         if (source, kernel) not in self._kernels:
@@ -165,6 +172,11 @@ class _Stream:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self.address  # version of the protocol
+
+
+def _given(args: Sequence[Any]) -> tuple[Any, ...]:
+    """Arguments of a kernel as CuPy takes them."""
+    return tuple(np.uint64(0) if a is None else a for a in args)
 
 
 def _release(address: int, device: int) -> None:

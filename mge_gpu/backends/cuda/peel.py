@@ -6,38 +6,33 @@ import numpy as np
 
 from mge_gpu.backends.cuda.resident import Resident
 from mge_gpu.backends.cuda.runtime import Runtime
+from mge_gpu.errors import GraphError
 
-ROUNDS = 8, 64
-"""Rounds that are launched before the host looks whether nodes are left: twice as many each time."""
+NONE = np.iinfo(np.int32).max
+"""Above all degrees."""
 
-FIELDS = "k", "size", "next", "hubs", "left", "new_level"
-"""Of ``struct Peeling`` in ``kernels/peel.cu``."""
+STATE = [0, 0, *3 * [0, 0, NONE]]
+"""``struct Peeling`` of ``kernels/peel.cu`` at first; the second is what is left at the end."""
 
 
 def coreness(runtime: Runtime, g: Resident, degree: Any, hubs: int) -> Any:
     """Turn undirected degrees (N,) int32 into core numbers, in place; returns them.
 
     A round takes one from the degree of each neighbour, never below the level, so that what has gone needs no
-    mark. Hubs count their members that go, and pass their list once for all of them. Frontiers and their
-    sizes stay on the device; a round after the last finds nothing to do.
+    mark. Hubs count their members that go, and pass their list once for all of them. All rounds are one
+    launch, whose blocks wait for each other: a network has thousands, most of them with fewer nodes than a
+    GPU has warps.
+
+    Raises:
+        GraphError: some nodes have no level; the degrees are not those of the graph.
     """
     xp, n = runtime.xp, len(degree)
     frontier, following = (xp.empty(n, np.int32) for _ in range(2))
-    touched, gone = xp.empty(max(hubs, 1), np.int32), xp.zeros(max(hubs, 1), np.int32)
-    state, left = xp.zeros(len(FIELDS), np.int64), FIELDS.index("left")
-    state[left] = (degree > 0).sum()
-    rounds, most = ROUNDS
-    while int(state[left]):
-        for _ in range(rounds):
-            runtime.launch("peel", "next_round", 1, state)
-            runtime.launch(
-                "peel", "level_nodes", runtime.threads(n), degree, np.int64(n), frontier, state
-            )  # fmt: skip
-            runtime.launch(
-                "peel", "peel_nodes", runtime.teams(n), g.table, frontier, state, degree, following, gone,
-                touched,
-            )  # fmt: skip
-            runtime.launch("peel", "peel_hubs", hubs, g.table, touched, state, gone, degree, following)
-            frontier, following = following, frontier
-        rounds = min(2 * rounds, most)
+    gone, touched = xp.zeros(2 * max(hubs, 1), np.int32), xp.empty(2 * max(hubs, 1), np.int32)
+    state = xp.asarray(np.array(STATE, np.int64))
+    runtime.launch_together("peel", "peel", g.table, degree, frontier, following, gone, touched, state)
+    if left := int(state[1]):
+        raise GraphError(
+            f"got degrees by which {left} nodes have no core number, expected those of the graph"
+        )
     return degree

@@ -26,6 +26,13 @@ class Runtime(Protocol):
                 parameters' types, None for a null pointer.
         """
 
+    def launch_together(self, source: str, kernel: str, *args: Any) -> None:
+        """Run a kernel by as many blocks as run at the same time, so that they can wait for each other.
+
+        Args:
+            args: as for `launch`.
+        """
+
     def threads(self, count: int) -> int:
         """Blocks that hold so many threads."""
 
