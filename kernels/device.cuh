@@ -4,6 +4,8 @@
 #ifdef MGE_HOST
 #include "host_shim.h"
 #define MGE_UNROLL
+
+inline double widened(float x) { return x; }
 #else
 #define MGE_UNROLL _Pragma("unroll")
 #define MGE_EXPORT(name)  // the driver finds kernels by name
@@ -13,6 +15,14 @@
 template <class T>
 __device__ inline T load_now(const T* at) {
     return *(const volatile T*)at;
+}
+
+// A weight in double precision. Kernels are compiled with -ftz (CuPy sees to that), by which a cast makes 0 of numbers
+// below 1.2e-38.
+__device__ inline double widened(float x) {
+    double wide;
+    asm("cvt.f64.f32 %0, %1;" : "=d"(wide) : "f"(x));
+    return wide;
 }
 #endif
 
@@ -25,6 +35,18 @@ typedef unsigned long long u64;
 __device__ inline i64 add(i64* at, i64 x) { return (i64)atomicAdd((u64*)at, (u64)x); }
 __device__ inline double add(double* at, double x) { return atomicAdd(at, x); }
 __device__ inline float add(float* at, float x) { return atomicAdd(at, x); }
+
+// The same for sums of type T.
+template <class T>
+__device__ inline T weight_as(float x);
+template <>
+__device__ inline double weight_as<double>(float x) {
+    return widened(x);
+}
+template <>
+__device__ inline float weight_as<float>(float x) {
+    return x;
+}
 
 // The last k in [low, high) whose start(k) is at most x; low where there is none. Starts ascend.
 template <class Start>

@@ -47,12 +47,12 @@ __device__ inline T sum_of(const Leg& leg, i64 begin, i64 end, u32 teams, i32 po
             MGE_UNROLL for (int j = 0; j < 4; ++j) e[j] = entry[k + j * (i64)teams];
             MGE_UNROLL for (int j = 0; j < 4; ++j) at[j] = table[e[j].row * positions];
             MGE_UNROLL for (int j = 0; j < 4; ++j) value[j] = at[j] < 0 ? (T)0 : x[e[j].base + at[j]];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) sum += (T)e[j].weight * value[j];
+            MGE_UNROLL for (int j = 0; j < 4; ++j) sum += weight_as<T>(e[j].weight) * value[j];
         }
         for (; k < end; k += teams) {
             Entry e = entry[k];
             i32 at = table[e.row * positions];
-            if (at >= 0) sum += (T)e.weight * x[e.base + at];
+            if (at >= 0) sum += weight_as<T>(e.weight) * x[e.base + at];
         }
         return sum;
     }
@@ -64,7 +64,7 @@ __device__ inline T sum_of(const Leg& leg, i64 begin, i64 end, u32 teams, i32 po
             i32 at = row[r * positions];
             if (at >= 0) here += x[e.base + at];
         }
-        sum += (T)e.weight * here;
+        sum += weight_as<T>(e.weight) * here;
     }
     return sum;
 }

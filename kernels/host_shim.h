@@ -6,8 +6,10 @@
 // that is exported with MGE_EXPORT_TOGETHER all run at the same time; it has no shared memory.
 #pragma once
 
+#include <cmath>
 #include <condition_variable>
 #include <cstddef>
+#include <cstring>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -52,6 +54,12 @@ inline void __syncthreads() {
 }
 
 inline void __threadfence() {}  // the atomic operations below are fences
+
+inline long long __double_as_longlong(double x) {
+    long long bits;
+    std::memcpy(&bits, &x, sizeof x);
+    return bits;
+}
 
 inline void __nanosleep(unsigned int) { std::this_thread::yield(); }
 

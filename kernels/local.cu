@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) two_hop_sizes(
 
 // For each node u, in the columns of out: the sum of C(codegree(u, v), 2) over all v; the sums of t_uv and of
 // C(t_uv, 2) over its neighbours v (t_uv triangles on the edge). ``common`` has a counter a node for each block.
-extern "C" __global__ void __launch_bounds__(256, 4) wedge_counts(
+extern "C" __global__ void __launch_bounds__(1024, 1) wedge_counts(
     const Adjacency* table, const i64* nodes, i64 n, i32* common, i64* out) {
     const Adjacency g = *table;
     i32* mine = common + blockIdx.x * g.nodes;

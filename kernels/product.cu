@@ -7,7 +7,7 @@
 template <class T>
 __device__ void multiply(const Block& b, bool forward, bool backward, const T* x, T* y) {
     for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x) {
-        T w = b.weight[k];
+        T w = weight_as<T>(b.weight[k]);
         pairs_of(b, k, [&](i64 s, i64 t) {
             if (forward) add(y + t, w * x[s]);
             if (backward) add(y + s, w * x[t]);

@@ -1,7 +1,7 @@
 // Which nodes an edge leads to, and which weights lie between marked nodes. One block of threads a nonzero.
 #include "block.cuh"
 
-// Marks in y the far ends of edges whose near end x marks. y must be false before; all that is written is true.
+// Marks in y the far ends of edges whose near end x marks; x may be y. All that is written is true.
 extern "C" __global__ void reach(const Block* table, bool backward, const bool* x, bool* y) {
     const Block b = *table;
     for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x)

@@ -132,7 +132,10 @@ def check_cupy() -> Check:
         hint = "pip install -U 'mge_gpu[cuda]'"
     if importlib.util.find_spec("cupy") is None:
         return Check("cupy", "missing", "not installed; only device='cuda' needs it", hint)
-    version = importlib.import_module("cupy").__version__
+    try:
+        version = importlib.import_module("cupy").__version__
+    except Exception as error:  # it makes a folder for its kernels, say
+        return Check("cupy", "missing", f"cannot be imported: {type(error).__name__}: {error}", hint)
     if not torch.cuda.is_available():
         return Check("cupy", "ok", version)
     try:

@@ -109,17 +109,29 @@ class Backend(Protocol):
         """
 
     def reach(
-        self, block: Block, x: Any, backward: bool = False, prepared: dict[Any, Any] | None = None
+        self, block: Block, marks: Any, backward: bool = False, prepared: dict[Any, Any] | None = None
     ) -> Any:
-        """(N,) bool: nodes that an edge of the block leads to from a node that x (N,) bool marks.
+        """``marks`` (N,) bool, and nodes that an edge of the block leads to from a marked one.
 
-        ``backward``: nodes from which an edge leads to a marked one.
+        ``backward``: nodes from which an edge leads to a marked one. The array may be the one given, changed.
         """
 
     def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``.
 
         Both are (N,) bool.
+        """
+
+    def scaled_sum(self, values: Sequence[Any], exponents: Sequence[Any]) -> tuple[Any, Any]:
+        """The sum of parts, each ``values`` * 2^``exponents``, as (values, exponents) again.
+
+        Args:
+            values: (rows, before, networks, behind) float64 each, none below zero.
+            exponents: (rows, networks) int64 each. Where all values of a row and network are zero, any.
+
+        Returns:
+            The same shapes. Values are at most the number of parts, the largest of a row and network near
+            1; but the last two rows have the same exponents, the larger ones.
         """
 
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:
@@ -166,8 +178,20 @@ def get_backend(device: str | torch.device) -> Backend:
 
         return CpuBackend()
     if place.type == "cuda":
-        return _cuda_backend(place.index or 0)
+        return _cuda_backend(_index(place))
     raise GraphError(f"got device {str(device)!r}, expected 'cpu' or 'cuda'")
+
+
+def numbered(device: str | torch.device) -> torch.device:
+    """The device with its number: "cuda" alone is torch's current GPU, which may be another one later."""
+    place = torch.device(device)
+    return torch.device("cuda", _index(place)) if place.type == "cuda" else place
+
+
+def _index(place: torch.device) -> int:
+    if place.index is not None or not torch.cuda.is_available():
+        return place.index or 0
+    return torch.cuda.current_device()
 
 
 def device_of(weight: torch.Tensor | None) -> torch.device:
@@ -195,4 +219,4 @@ def _cuda_backend(index: int) -> Backend:
     return CudaBackend(CupyRuntime(index))
 
 
-__all__ = ["Adjacency", "Backend", "Block", "DeviceWarning", "device_of", "get_backend"]
+__all__ = ["Adjacency", "Backend", "Block", "DeviceWarning", "device_of", "get_backend", "numbered"]

@@ -18,4 +18,5 @@ def plain(device: torch.device) -> Iterator[None]:
             yield
     finally:
         if before != "ieee":
-            matmul.fp32_precision = before
+            # what follows the setting for all of torch goes on following it
+            matmul.fp32_precision = "none" if before == torch.backends.fp32_precision else before  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
-from mge_gpu.backends import Backend, get_backend
+from mge_gpu.backends import Backend, get_backend, numbered
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import LazyBlocks, Placed
@@ -61,7 +61,7 @@ class MultipartiteGraph:
         self.input_partitions = tuple(input_partitions)
         self.output_partitions = tuple(output_partitions)
         self.info = dict(info or {})
-        self.device = torch.device(device)
+        self.device = numbered(device)
         self._make_flow = make_flow
 
     @property

@@ -1,11 +1,14 @@
 """`effective_masks`: which of the weights that masks keep lie on a path from the input to an output."""
 
+import warnings
 from collections.abc import Mapping
 from functools import cache, partial
 
 import torch
 
-from mge_gpu.backends import get_backend
+from mge_gpu.backends import Backend, get_backend
+from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
+from mge_gpu.errors import DeviceMemoryError
 from mge_gpu.graph.blocks import Placed, build_block
 from mge_gpu.graph.encode import groups_of
 from mge_gpu.graph.flow import build_flow, is_parameter, parameter_ids, weight_ids
@@ -51,10 +54,11 @@ def effective_masks(
     shapes = program.weight_shapes()
     checked = check_masks(masks, shapes)
     whole = {
-        name: checked[name] if name in checked else torch.ones(shape, dtype=torch.bool)
+        name: checked[name] if name in checked else torch.ones(shape, dtype=torch.bool, device="cpu")
         for name, shape in shapes.items()
     }
-    kept = torch.cat([torch.zeros(0, dtype=torch.bool), *(mask.flatten() for mask in whole.values())])
+    none = torch.zeros(0, dtype=torch.bool, device="cpu")
+    kept = torch.cat([none, *(mask.flatten() for mask in whole.values())])
     found = torch.zeros_like(kept)
     read = partial(_kept_weight, program, whole, kept)
     groups = groups_of(program)
@@ -66,13 +70,24 @@ def effective_masks(
         return group.source, group.target, block, group.positions
 
     flow = build_flow(program, groups, placed, read, entries=True)
-    backend = get_backend(device)
-    with backend.active():
+
+    def mark(backend: Backend) -> None:
         course = sweeps.Course(flow, backend)
         for link, flags in sweeps.effective(course, sweeps.reached(course)):
             assert link.entry is not None
-            ids = link.entry[flags]
+            ids = link.entry[backend.host(flags)]
             found[torch.from_numpy(ids[ids >= 0])] = True
+
+    backend = get_backend(device)
+    try:
+        backend.within_memory(partial(mark, backend), host_helps=True)
+    except DeviceMemoryError:
+        warnings.warn(
+            "the GPU's memory is too short for effective masks: they are found on the CPU",
+            GpuMemoryWarning,
+            stacklevel=2,
+        )
+        mark(get_backend("cpu"))
     _spread_over_computed(program, found)
     parts = (found & kept).split([mask.numel() for mask in whole.values()])
     return {
@@ -98,7 +113,7 @@ def _kept_weight(
     if is_parameter(layer):
         return masks[layer.weight_name]
     if _computed(layer):
-        return torch.ones(layer.weight_shape)
+        return torch.ones(layer.weight_shape, device="cpu")
     ids = weight_ids(program, layer)
     return kept[ids] & (ids >= 0)
 

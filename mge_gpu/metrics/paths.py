@@ -4,8 +4,6 @@ Padding of the input is no input, and a path ends at a node that the network ret
 always followed, whether or not the graph has edges for them.
 """
 
-import numpy as np
-
 from mge_gpu.metrics import sweeps
 from mge_gpu.metrics.base import Measured, Workspace, metric
 
@@ -49,10 +47,8 @@ def effective_density(w: Workspace) -> Measured:
 @metric("effective_nodes")
 def effective_nodes(w: Workspace) -> Measured:
     """Number of nodes on a path from the input to an output."""
-    before, behind = _reached(w)
-    count = w.graph.flow.partitions
-    there = [a & b for a, b in zip(before[:count], behind, strict=False)]
-    return Measured(w.total(np.concatenate(there)), MARKS)
+    before, behind = (marks[: w.graph.num_nodes] for marks in _reached(w))
+    return Measured(w.total(before & behind), MARKS)
 
 
 @metric("log_effective_paths")

@@ -5,15 +5,12 @@ is lost beside one whose values are larger by hundreds of binary orders. On a de
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mge_gpu.backends import Backend
-
-NOTHING = -(1 << 40)
-"""The exponent of a row of zeros."""
+from mge_gpu.backends.scaled import NOTHING
 
 
 class Scaled(NamedTuple):
@@ -23,32 +20,12 @@ class Scaled(NamedTuple):
     exponent: Any  # (rows, networks) int64
 
 
-def _power(exponent: Any) -> Any:
-    """2^exponent, (rows, 1, networks, 1) float64; 0 below its range, at most 2^1022."""
-    within = np.minimum(np.maximum(exponent, -1100), 1022)
-    found = np.ldexp(np.ones_like(within, np.float64), within.astype(np.int32))
-    return found[:, None, :, None]
-
-
-def added(parts: Sequence[Scaled]) -> Scaled:
+def added(parts: Sequence[Scaled], backend: Backend) -> Scaled:
     """The sum; its values are at most the number of parts. The last two rows have the same exponents.
 
     A part without a value does not count, whatever its exponents are.
     """
-    if not parts[0].values.size:
-        return parts[0]
-    tops = []
-    for x in parts:
-        most = x.values.max((1, 3))
-        shift = np.maximum(np.frexp(most)[1], -1000)  # 2^1074 is no float64
-        tops.append(np.where(most > 0, x.exponent + shift, NOTHING))
-    top = reduce(np.maximum, tops)
-    top[-2:] = top[-2:].max(0)
-    total = None
-    for x in parts:
-        here = x.values * _power(x.exponent - top)
-        total = here if total is None else np.add(total, here, out=total)
-    return Scaled(total, top)
+    return Scaled(*backend.scaled_sum([x.values for x in parts], [x.exponent for x in parts]))
 
 
 def log_totals(parts: Sequence[Scaled], rows: int, networks: int, backend: Backend) -> np.ndarray:

@@ -6,7 +6,6 @@ one value a network. Nothing on the way waits for the device, but for the marks 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -31,26 +30,33 @@ class Course:
         for link in flow.links:
             self.into.setdefault(link.target, []).append(link)
             self.out_of.setdefault(link.source, []).append(link)
+        self._size = max((s.offset + s.size for s in flow.sets), default=0)
         self._kept: dict[tuple[str, int], Block] = {}
         self._room = 0 if backend.shares_cores else HELD  # the CPU takes blocks as they are
         self._prepared: dict[Any, Any] = {}
 
     def _block(self, link: Link) -> tuple[Block, dict[Any, Any] | None]:
-        """The block on a vector of its own, and what the backend keeps of it."""
+        """The block, and what the backend keeps of it."""
         key = ("made", id(link)) if link.number is None else ("graph", link.number)
         if key in self._kept:
             return self._kept[key], self._prepared
-        block = link.local(self.flow.sets)[0]
+        block, _ = link.make()
         if len(block.tap) > self._room:
             return block, None
         self._room -= len(block.tap)
         self._kept[key] = block
         return block, self._prepared
 
-    def marks(self, given: Mapping[int, np.ndarray]) -> list[Any]:
-        """(nodes,) bool of each set on the device: those of ``given``, none elsewhere."""
-        none = (np.zeros(s.size, np.bool_) for s in self.flow.sets)
-        return [np.asarray(given.get(p, empty), like=self.like) for p, empty in enumerate(none)]
+    def marks(self, given: Mapping[int, np.ndarray]) -> Any:
+        """(nodes of all sets,) bool on the device: those of ``given``, none elsewhere."""
+        found = np.zeros(self._size, np.bool_, like=self.like)
+        for p, mask in given.items():
+            found[self._nodes(p)] = np.asarray(mask, like=self.like)
+        return found
+
+    def _nodes(self, p: int) -> slice:
+        s = self.flow.sets[p]
+        return slice(s.offset, s.offset + s.size)
 
     def mask(self, given: np.ndarray, p: int) -> Any:
         """Marks of nodes of set p as values, (1, before, networks, behind) float64."""
@@ -62,22 +68,27 @@ class Course:
         before = prod(s.shape[: s.channel_dim]) if self.networks > 1 else 1
         return before, self.networks, s.size // max(before * self.networks, 1)
 
-    def reach(self, link: Link, near: Any, far: Any, backward: bool = False) -> Any:
-        """The marks ``far`` of the nodes at the end of a link, and those that ``near`` leads to."""
-        if self.backend.shares_cores and (far.all() or not near.any()):  # to ask a GPU takes as long
-            return far
+    def reach(self, link: Link, marks: Any, backward: bool = False) -> Any:
+        """The marks, and nodes that a link leads to from marked ones; ``backward``: comes from."""
+        if self.backend.shares_cores:  # to ask a GPU takes as long
+            near, far = (self._nodes(p) for p in (link.source, link.target)[:: -1 if backward else 1])
+            if marks[far].all() or not marks[near].any():
+                return marks
         block, kept = self._block(link)
-        none = np.zeros_like(far)
-        marks = np.concatenate([none, near] if backward else [near, none])
-        found = self.backend.reach(block, marks, backward, prepared=kept)
-        return far | (found[: len(far)] if backward else found[len(near) :])
+        return self.backend.reach(block, marks, backward, prepared=kept)
 
-    def between(self, link: Link, before: Any, behind: Any) -> np.ndarray:
-        """(nonzeros,) bool: those that lead from a node of ``before`` to one of ``behind``."""
+    def between(self, link: Link, marks: "Reached") -> Any:
+        """(nonzeros,) bool on the device: those on a path from the input to an output."""
         block, kept = self._block(link)
-        near = np.concatenate([before, np.zeros_like(behind)])
-        far = np.concatenate([np.zeros_like(before), behind])
-        return self.backend.host(self.backend.between(block, near, far, prepared=kept))
+        return self.backend.between(block, *marks, prepared=kept)
+
+    def count(self, link: Link, flags: Any) -> Any:
+        """(networks,) int64 on the device: flags (nonzeros,) bool of a link that are set."""
+        if self.networks == 1 or not len(flags):
+            return np.count_nonzero(flags)
+        before = np.zeros(len(flags) + 1, np.int64, like=self.like)
+        np.cumsum(flags, out=before[1:])
+        return np.diff(before[np.asarray(self.ends(link, len(flags)), like=self.like)])
 
     def ends(self, link: Link, count: int) -> list[int]:
         """Where the nonzeros of each network begin, and their number, which is ``count``."""
@@ -115,10 +126,10 @@ class Course:
 
 
 class Reached(NamedTuple):
-    """(nodes,) bool of each set: what the input reaches, and what reaches an output."""
+    """(nodes of all sets,) bool: what the input reaches, and what reaches an output."""
 
-    before: list[Any]
-    behind: list[Any]
+    before: Any
+    behind: Any
 
 
 def reached(course: Course) -> Reached:
@@ -128,31 +139,33 @@ def reached(course: Course) -> Reached:
     order = flow.order()
     for p in order:
         for link in course.into.get(p, ()):
-            before[p] = course.reach(link, before[link.source], before[p])
+            before = course.reach(link, before)
     for p in reversed(order):
         for link in course.out_of.get(p, ()):
-            behind[p] = course.reach(link, behind[link.target], behind[p], backward=True)
+            behind = course.reach(link, behind, backward=True)
     return Reached(before, behind)
 
 
-def effective(course: Course, marks: Reached) -> Iterator[tuple[Link, np.ndarray]]:
-    """(link, (nonzeros,) bool) of each link of weights: those on a path from the input to an output."""
+def effective(course: Course, marks: Reached) -> Iterator[tuple[Link, Any]]:
+    """(link, (nonzeros,) bool on the device) of each link of weights: those on a path to an output."""
     for link in course.flow.links:
         if link.weighted:
-            yield link, course.between(link, marks.before[link.source], marks.behind[link.target])
+            yield link, course.between(link, marks)
 
 
 def count_effective(course: Course, marks: Reached) -> np.ndarray:
     """(networks,) int64: weights on a path from the input to an output; one that layers share counts once."""
-    count, shared = np.zeros(course.networks, np.int64), [np.zeros(0, np.int64)]
+    count = np.zeros(course.networks, np.int64, like=course.like)
+    shared = [np.zeros(0, np.int64)]
     for link, flags in effective(course, marks):
-        ends = course.ends(link, len(flags))
         if link.entry is None:
-            count += [np.count_nonzero(flags[a:b]) for a, b in pairwise(ends)]
+            count += course.count(link, flags)
         else:
-            network = np.repeat(np.arange(course.networks), np.diff(ends))
-            shared.append((network << 40 | link.entry + 1)[flags])
-    return count + np.bincount(np.unique(np.concatenate(shared)) >> 40, minlength=course.networks)
+            network = np.repeat(np.arange(course.networks), np.diff(course.ends(link, len(flags))))
+            shared.append((network << 40 | link.entry + 1)[course.backend.host(flags)])
+    once = np.bincount(np.unique(np.concatenate(shared)) >> 40, minlength=course.networks)
+    found: np.ndarray = course.backend.host(count) + once
+    return found
 
 
 class Norms(NamedTuple):
@@ -192,7 +205,7 @@ def norms(course: Course) -> Norms:
             readers[link.source] -= 1
             if not readers[link.source]:
                 del values[link.source]
-        here = added(parts) if parts else None
+        here = added(parts, course.backend) if parts else None
         if p in flow.outputs and here is not None:
             ends.append(Scaled(here.values * course.mask(flow.outputs[p], p), here.exponent))
         if readers[p]:
@@ -227,7 +240,7 @@ def log_paths(course: Course) -> np.ndarray:
             readers[link.target] -= 1
             if not readers[link.target]:
                 del values[link.target]
-        here = added(parts) if parts else None
+        here = added(parts, course.backend) if parts else None
         if p in flow.inputs and here is not None:
             ends.append(Scaled(here.values * course.mask(flow.inputs[p], p), here.exponent))
         if readers[p]:

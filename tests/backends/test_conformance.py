@@ -1,5 +1,6 @@
 """Each primitive of each backend against SciPy and igraph; the CUDA kernels run on the host."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -35,7 +36,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test of a backend for all of them; on the GPU where ``--device cuda`` asks for it."""
     if "backend" in metafunc.fixturenames:
         there = ["cuda-0"] if metafunc.config.getoption("--device") == "cuda" else []
-        metafunc.parametrize("backend", ["cpu-1", "cpu-2", "kernels-1", "kernels-3", *there], indirect=True)
+        here = ["cpu-1", "cpu-2", "kernels-1", "kernels-3", "kernels-64"]
+        metafunc.parametrize("backend", [*here, *there], indirect=True)
 
 
 class There:
@@ -53,7 +55,12 @@ class There:
         return lambda *args, **kwargs: self._back(method(*map(self._there, args), **kwargs))
 
     def _there(self, x: Any) -> Any:
-        return self.xp.asarray(x) if isinstance(x, np.ndarray) else x
+        if type(x) is list:
+            return [self._there(y) for y in x]
+        if not isinstance(x, np.ndarray):
+            return x
+        with self.inner.active():  # where memory is watched, that of arguments is torch's as well
+            return self.xp.asarray(x)
 
     def _back(self, x: Any) -> Any:
         if isinstance(x, self.xp.ndarray):
@@ -72,6 +79,11 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if kind == "kernels":
         if COMPILER is None:
             pytest.skip("no C++ compiler: the CUDA kernels are not run here")
+        if (
+            int(threads) > 3
+        ):  # threads of the host are slow: what two warps of a block do differently is seen soon
+            some = networks()[:: 1 + len(networks()) // 6]
+            monkeypatch.setattr(sys.modules[__name__], "networks", lambda: some)
         return There(CudaBackend(HostRuntime(int(threads))))
     monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
     return CpuBackend()
@@ -239,8 +251,10 @@ def test_operator(backend: Any) -> None:
     on_networks(check)
 
 
-def test_reach_and_between(backend: Any) -> None:
+@pytest.mark.parametrize("shared", [0, collect.SHARED])
+def test_reach_and_between(shared: int, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Marks passed along the edges of a block, and the nonzeros that link two sets of marked nodes."""
+    monkeypatch.setattr(collect, "SHARED", shared)
     generator = np.random.default_rng(0)
 
     def check(graph: MultipartiteGraph) -> None:
@@ -251,8 +265,8 @@ def test_reach_and_between(backend: Any) -> None:
             after, before = np.zeros((2, graph.num_nodes), bool)
             after[target[x[source]]], before[source[x[target]]] = True, True
             for found, expected in (
-                (backend.reach(block, x), after),
-                (backend.reach(block, x, True), before),
+                (backend.reach(block, x.copy()), x | after),
+                (backend.reach(block, x.copy(), True), x | before),
             ):
                 assert found.dtype == bool and np.array_equal(found, expected)
             linked = [bool((x[s] & y[t]).any()) for s, t in edges]
@@ -551,6 +565,7 @@ def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     marks = np.ones(n, np.bool_)
     backend.reach(blocks[0], marks), backend.between(blocks[0], marks, marks)
     backend.power_sums(blocks[0], np.ones((1, n)), [(0, 1, 0)], n)
+    backend.scaled_sum([np.ones((1, 1, 1, n))], [np.zeros((1, 1), np.int64)])
     _, parent = backend.components(g)
     backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks), backend.coo(blocks, np.int32)
     backend.coo(blocks, np.int64, np.float16), backend.coo(blocks, np.int32, np.float16)

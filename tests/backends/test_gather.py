@@ -53,6 +53,30 @@ def assert_products(
         np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("pairs", [positions.MOST_PAIRS, 0])
+def test_weights_below_the_normal_range_are_weights(
+    pairs: int, runtime_of: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gathered and by atomic additions, in sums of powers, and where several make one edge."""
+    monkeypatch.setattr(positions, "MOST_PAIRS", pairs)
+    layer = nn.Sequential(nn.MaxPool2d(3, 2), nn.Conv2d(1, 2, 2, bias=False))
+    with torch.no_grad():
+        layer[1].weight.copy_(torch.arange(1, 9).reshape(2, 1, 2, 2) * 1e-40)
+    graph, backend = mge_gpu.encode(layer, (1, 7, 7)), CudaBackend(runtime_of(1))
+    blocks, x = [b for _, _, b in graph.blocks], np.ones(graph.num_nodes)
+    assert any(b.overlaps for b in blocks)
+    here, there = CpuBackend(), backend.xp.asarray(x)
+    expected = here.operator(blocks, blocks)(x)
+    np.testing.assert_allclose(backend.host(backend.operator(blocks, blocks)(there)), expected, rtol=1e-12)
+    sizes = [p.size for p in graph.partitions]
+    given = blocks[0], np.ones((1, sizes[0])), [(0, 1, 0), (0, 2, 1)], sizes[1]
+    found = backend.power_sums(given[0], backend.xp.asarray(given[1]), *given[2:])
+    np.testing.assert_allclose(backend.host(found), here.power_sums(*given), rtol=1e-12)
+    assert (expected > 0).any() and here.power_sums(*given)[0].max() > 0
+    (_, _, one), (_, _, other) = backend.coo(blocks), here.coo(blocks)
+    assert np.array_equal(np.sort(backend.host(one)), np.sort(other)) and 0 < other.max() < 1e-38
+
+
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("threads", [1, 3, 32])
 def test_drawn_networks(threads: int, single: bool, runtime_of: Runtimes) -> None:

@@ -150,7 +150,8 @@ def test_what_is_kept_of_blocks_is_given_back(graph: Any, failures: int) -> None
     prepared: dict[Any, Any] = {}
     for _, _, other in others:
         backend.reach(other, marks, prepared=prepared)
-    assert len(prepared) == len(others) > 0
+    kept = {key for key in prepared if isinstance(key, int)}  # beside what is known of them
+    assert len(kept) == len(others) > 0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = backend.power_sums(block, backend.xp.asarray(x), [(0, 2, 0)], size, prepared=prepared)

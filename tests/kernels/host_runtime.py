@@ -60,13 +60,16 @@ class HostRuntime:
     """A `Runtime` of the host: blocks run one after the other, in a random order, their threads together."""
 
     xp = StrictNumpy()
-    out_of_memory: tuple[type[Exception], ...] = (torch.OutOfMemoryError, MemoryError)
 
     def __init__(self, threads: int = 1, most_blocks: int = 7, seed: int = 0) -> None:
         self.block, self.most_blocks = threads, most_blocks
         self.generator = np.random.default_rng(seed)
         self.libraries: dict[str, ctypes.CDLL] = {}
         self.launched: set[str] = set()
+
+    def is_shortage(self, error: Exception) -> bool:
+        """As torch and CuPy say it."""
+        return isinstance(error, torch.OutOfMemoryError | MemoryError)
 
     def active(self) -> AbstractContextManager[None]:
         """Nothing to prepare."""

@@ -10,7 +10,7 @@ import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block
 from mge_gpu.backends.cuda import peel
-from mge_gpu.backends.cuda.cupy_runtime import BLOCK, RESIDENT, source_text
+from mge_gpu.backends.cuda.cupy_runtime import BLOCK, RESIDENT, WIDE, source_text
 from mge_gpu.backends.cuda.resident import BLOCK_ARRAYS, BLOCK_NUMBERS
 from tests.kernels.host_runtime import KERNELS
 
@@ -29,8 +29,9 @@ def nvrtc() -> ctypes.CDLL:
     return ctypes.CDLL(str(found[0]))
 
 
-def compiled(source: str, architecture: str) -> str:
-    """Compile ``kernels/<source>.cu`` as a GPU's runtime does; returns the log of the assembler."""
+@cache
+def compiled(source: str, architecture: str) -> tuple[str, str]:
+    """Compile ``kernels/<source>.cu`` as a GPU's runtime does; returns the log of the assembler, and PTX."""
     library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
     text = source_text(source).encode()
     assert not library.nvrtcCreateProgram(ctypes.byref(program), text, source.encode(), 0, None, None)
@@ -41,15 +42,18 @@ def compiled(source: str, architecture: str) -> str:
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     library.nvrtcGetProgramLog(program, log)
-    library.nvrtcDestroyProgram(ctypes.byref(program))
     assert not failed, log.value.decode()
-    return log.value.decode()
+    library.nvrtcGetPTXSize(program, ctypes.byref(size))
+    code = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetPTX(program, code)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return log.value.decode(), code.value.decode()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("source", SOURCES)
 def test_kernels_compile_and_spill_nothing(source: str, architecture: str) -> None:
-    log = compiled(source, architecture)
+    log, code = compiled(source, architecture)
     names = re.findall(r"Compiling entry function '(\w+)'", log)
     stack = [int(x) for x in re.findall(r"(\d+) bytes stack frame", log)]
     spilled = [int(x) for x in re.findall(r"(\d+) bytes spill (?:stores|loads)", log)]
@@ -57,6 +61,7 @@ def test_kernels_compile_and_spill_nothing(source: str, architecture: str) -> No
     assert sorted(names) == sorted(kernels(source)) and len(registers) == len(stack) == len(names)
     assert not any(stack + spilled), log
     assert max(registers) <= REGISTERS, log
+    assert ".entry" in code and "cvt.ftz.f64" not in code  # weights below 1.2e-38 are not nothing
 
 
 def kernels(source: str) -> list[str]:
@@ -76,6 +81,7 @@ def test_blocks_that_wait_for_each_other_fit_on_a_gpu_together(source: str) -> N
     text = (KERNELS / f"{source}.cu").read_text()
     together = re.findall(r"^MGE_EXPORT_TOGETHER\((\w+)\)$", text, re.MULTILINE)
     bounded = re.findall(rf"__launch_bounds__\({BLOCK}, {RESIDENT}\) (\w+)\(", text)
+    assert all(f"__launch_bounds__({n}, 1) {k}(" in text for k, n in WIDE.items() if f" {k}(" in text)
     assert set(together) <= set(bounded) and ("__shared__" not in text or not together)
 
 

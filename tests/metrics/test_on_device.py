@@ -29,7 +29,7 @@ def agree(there: mge_gpu.Report, here: mge_gpu.Report) -> None:
 def test_metrics_of_drawn_networks(case: Case) -> None:
     model = case.module()
     here, there = (mge_gpu.encode(model, case.input_shape, device=d) for d in ("cpu", "cuda"))
-    assert there.device == torch.device("cuda")
+    assert there.device == torch.device("cuda", 0)
     agree(mge_gpu.topometrics(there), mge_gpu.topometrics(here))
 
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mge_gpu
+from mge_gpu.backends.cuda import CudaBackend
+from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
 from mge_gpu.masks import masks_of
-from mge_gpu.metrics import METRICS, PATH_KEYS, Workspace
+from mge_gpu.metrics import METRICS, PATH_KEYS, Workspace, sweeps
 from tests.graphs import encoded, random_masks
+from tests.kernels.host_runtime import HostRuntime
 from tests.oracles.networks import Case
 from tests.oracles.paths import all_paths, effective_weights, path_metrics
 from tests.oracles.strategies import cases
@@ -218,6 +222,38 @@ def test_slices_of_one_parameter() -> None:
     assert torch.equal(found["a.weight"], expected)
     report = mge_gpu.topometrics(model, (2,), PATH_KEYS, masks=masks)
     assert report["effective_density"] == (3 + 1) / 10
+
+
+def test_effective_masks_whatever_new_tensors_are_made_on() -> None:
+    """Masks are the host's, also where torch makes tensors elsewhere unless told."""
+    program = mge_gpu.trace(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), (2,))
+    masks = {"1.weight": torch.tensor([[True, False, True]])}
+    expected = mge_gpu.metrics.effective_masks(program, masks)
+    torch.set_default_device("meta")
+    try:
+        found = mge_gpu.metrics.effective_masks(program, masks)
+    finally:
+        torch.set_default_device(None)
+    assert found.keys() == expected.keys() and all(torch.equal(found[n], expected[n]) for n in found)
+
+
+def test_effective_masks_where_a_gpu_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What primitives cannot help with is said, and done on the CPU."""
+    torch.manual_seed(0)
+    model = Residual()
+    program, masks = mge_gpu.trace(model, (2, 7, 6)), random_masks(model, 0.6)
+    expected, made = mge_gpu.metrics.effective_masks(program, masks), sweeps.Course.marks
+
+    def marks(course: sweeps.Course, given: Any) -> Any:
+        if not course.backend.shares_cores:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made(course, given)
+
+    monkeypatch.setattr(sweeps.Course, "marks", marks)
+    monkeypatch.setattr("mge_gpu.backends._cuda_backend", lambda index: CudaBackend(HostRuntime()))
+    with pytest.warns(GpuMemoryWarning, match="effective masks: they are found on the CPU"):
+        found = mge_gpu.metrics.effective_masks(program, masks, device="cuda")
+    assert all(torch.equal(found[n], expected[n]) for n in expected)
 
 
 @pytest.mark.parametrize("connected", [True, False])

@@ -1,15 +1,21 @@
 """Sums of values with exponents of their own against fractions, whatever the exponents."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mge_gpu.backends import get_backend
+from mge_gpu.backends.cuda import CudaBackend
 from mge_gpu.metrics.scaling import NOTHING, Scaled, added, log_totals
+from tests.kernels.host_runtime import COMPILER
 
+CPU = get_backend("cpu")
 SHAPE = 3, 2, 2, 2  # rows, before, networks, behind
 
 
@@ -40,7 +46,36 @@ def exact(part: Scaled) -> np.ndarray:
 
 @given(parts_of_sums())
 def test_sums(parts: list[Scaled]) -> None:
-    found = added(parts)
+    check_sum(parts, added(parts, CPU))
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
+@pytest.mark.parametrize("threads", [1, 3])
+@given(parts_of_sums())
+def test_sums_on_kernels(threads: int, runtime_of: Callable[[int], Any], parts: list[Scaled]) -> None:
+    backend = CudaBackend(runtime_of(threads))
+    with backend.active():
+        there = [Scaled(*map(backend.xp.asarray, part)) for part in parts]
+        check_sum(parts, Scaled(*map(backend.host, added(there, backend))))
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
+def test_sums_of_many_values(runtime_of: Callable[[int], Any]) -> None:
+    """More than a team takes at a time, in rows of which one is the largest by far, by teams of a block."""
+    generator = np.random.default_rng(0)
+    shape = 3, 1, 2, 5000
+    values = np.ldexp(generator.random(shape), generator.integers(-90, 90, shape))
+    parts = [Scaled(values, generator.integers(-9, 9, (3, 2))) for _ in range(2)]
+    backend = CudaBackend(runtime_of(64))
+    with backend.active():
+        there = [Scaled(*map(backend.xp.asarray, part)) for part in parts]
+        found = Scaled(*map(backend.host, added(there, backend)))
+    expected = added(parts, CPU)
+    assert np.array_equal(found.values, expected.values) and np.array_equal(found.exponent, expected.exponent)
+
+
+def check_sum(parts: list[Scaled], found: Scaled) -> None:
+    """A sum against that of fractions."""
     expected = sum(exact(p) for p in parts)
     largest = expected.max((1, 3))
     largest[1:] = largest[1:].max(0)  # rows that share exponents
@@ -57,8 +92,8 @@ def test_sums(parts: list[Scaled]) -> None:
 
 @given(parts_of_sums())
 def test_logarithms(parts: list[Scaled]) -> None:
-    parts = [added([p]) for p in parts]
-    found = log_totals(parts, 3, 2, get_backend("cpu"))
+    parts = [added([p], CPU) for p in parts]
+    found = log_totals(parts, 3, 2, CPU)
     total = sum(exact(p) for p in parts).sum((1, 3))
     for at, x in np.ndenumerate(total):
         expected = math.log(x.numerator) - math.log(x.denominator) if x else -math.inf
@@ -66,8 +101,7 @@ def test_logarithms(parts: list[Scaled]) -> None:
 
 
 def test_no_parts_and_no_nodes() -> None:
-    backend = get_backend("cpu")
-    assert (log_totals([], 3, 2, backend) == -np.inf).all()
+    assert (log_totals([], 3, 2, CPU) == -np.inf).all()
     empty = Scaled(np.zeros((1, 1, 2, 0)), np.zeros((1, 2), np.int64))
-    assert added([empty, empty]).values.shape == (1, 1, 2, 0)
-    assert (log_totals([empty], 1, 2, backend) == -np.inf).all()
+    assert added([empty, empty], CPU).values.shape == (1, 1, 2, 0)
+    assert (log_totals([empty], 1, 2, CPU) == -np.inf).all()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mge_gpu._memory import available_memory
+from mge_gpu.backends import scaled
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import (
     cliques,
@@ -104,10 +105,11 @@ class CpuBackend:
         return powers.power_sums(block, x, terms, size, backward)
 
     def reach(
-        self, block: Block, x: np.ndarray, backward: bool = False, prepared: dict[Any, Any] | None = None
+        self, block: Block, marks: np.ndarray, backward: bool = False, prepared: dict[Any, Any] | None = None
     ) -> np.ndarray:
-        """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
-        return reach.reach(block, x, backward)
+        """``marks`` (N,) bool, and nodes that an edge leads to from a marked one, or comes from."""
+        reach.reach(block, marks, backward)
+        return marks
 
     def between(
         self,
@@ -118,6 +120,12 @@ class CpuBackend:
     ) -> np.ndarray:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
         return reach.between(block, before, behind)
+
+    def scaled_sum(
+        self, values: Sequence[np.ndarray], exponents: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The sum of parts, each ``values`` * 2^``exponents``."""
+        return scaled.scaled_sum(values, exponents)
 
     def neighbour_sums(self, adjacency: Adjacency, x: np.ndarray) -> np.ndarray:
         """Sum of x over the out-neighbours of each node, (N,) of x's dtype."""

@@ -64,8 +64,7 @@ def _spread(
     runs: np.ndarray,
     there: np.ndarray,
     left: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
+    marks: np.ndarray,
 ) -> None:
     for k in range(len(tap)):
         a, b = near.channel[k], far.channel[k]
@@ -75,24 +74,22 @@ def _spread(
         for r in range(run_ptr[tap[k]], run_ptr[tap[k] + 1]):
             s, t = s0 + runs[r, near.first], t0 + runs[r, far.first]
             for _ in range(runs[r, 2]):
-                if x[s] and not y[t]:
-                    y[t] = True
+                if marks[s] and not marks[t]:
+                    marks[t] = True
                     left[b] -= 1
                 s += runs[r, near.step]
                 t += runs[r, far.step]
 
 
-def reach(b: Block, x: np.ndarray, backward: bool = False) -> np.ndarray:
-    """(N,) bool: the nodes that an edge leads to from a node that x (N,) marks, or (``backward``) comes from.
+def reach(b: Block, marks: np.ndarray, backward: bool = False) -> None:
+    """Mark the nodes that an edge leads to from a marked one, or (``backward``) comes from; marks (N,) bool.
 
     A channel whose nodes are all reached is passed over, so that mostly each node costs a few steps.
     """
     near, far = _sides(b)[::-1] if backward else _sides(b)
-    y = np.zeros(len(x), np.bool_)
-    there, _ = _marked(near, b.runs, x)
-    reached, count = _marked(far, b.runs, y)
-    call(_spread, near, far, b.tap, b.run_ptr, b.runs, there, count - reached, x, y)
-    return y
+    there, _ = _marked(near, b.runs, marks)
+    reached, count = _marked(far, b.runs, marks)
+    call(_spread, near, far, b.tap, b.run_ptr, b.runs, there, count - reached, marks)
 
 
 @jit

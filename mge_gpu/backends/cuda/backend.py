@@ -11,7 +11,7 @@ import torch
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cuda import coo, cuts, forest, peel, powers, product
+from mge_gpu.backends.cuda import coo, cuts, forest, peel, powers, product, reach, scaled
 from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
@@ -138,14 +138,16 @@ class CudaBackend:
         self, blocks: Sequence[Block], ids: Any = np.int64, floats: Any = np.float32
     ) -> tuple[Any, Any, Any]:
         """Every edge once: source and target of type ``ids``, weight of type ``floats``, block by block."""
-        edges = attempt(self.runtime, lambda: coo.coo(self.runtime, list(blocks), self._kept, ids, floats))
-        if edges is Outcome.SHORT:
+        for _ in range(2):  # again without what is kept of other work
+            work = partial(coo.coo, self.runtime, list(blocks), self._kept, ids, floats)
+            edges = attempt(self.runtime, work)
+            if edges is not Outcome.SHORT:
+                return edges
             self._forget()
-            raise NotEnoughMemoryError(
-                "the edges do not fit the GPU's memory; coo(chunks=True) yields them in pieces, and "
-                "topometrics() needs none"
-            )
-        return edges
+        raise NotEnoughMemoryError(
+            "the edges do not fit the GPU's memory; coo(chunks=True) yields them in pieces, and "
+            "topometrics() needs none"
+        )
 
     def coo_chunks(
         self, blocks: Sequence[Block], limit: int, ids: Any = np.int64, floats: Any = np.float32
@@ -206,12 +208,11 @@ class CudaBackend:
 
     @_on_device
     def reach(
-        self, block: Block, x: Any, backward: bool = False, prepared: dict[Any, Any] | None = None
+        self, block: Block, marks: Any, backward: bool = False, prepared: dict[Any, Any] | None = None
     ) -> Any:
-        """(N,) bool: nodes that an edge leads to from one that x marks; ``backward``: that it comes from."""
-        y, there = self.xp.zeros(len(x), np.bool_), self._block(block, prepared)
-        self.runtime.launch("reach", "reach", len(block.tap), there.table, np.bool_(backward), x, y)
-        return y
+        """``marks`` (N,) bool, and nodes that an edge leads to from a marked one, or comes from."""
+        ready = {} if prepared is None else prepared
+        return reach.reach(self.runtime, block, marks, backward, ready, self._block)
 
     @_on_device
     def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
@@ -219,6 +220,11 @@ class CudaBackend:
         out, there = self.xp.zeros(len(block.tap), np.bool_), self._block(block, prepared)
         self.runtime.launch("reach", "between", len(block.tap), there.table, before, behind, out)
         return out
+
+    @_on_device
+    def scaled_sum(self, values: Sequence[Any], exponents: Sequence[Any]) -> tuple[Any, Any]:
+        """The sum of parts, each ``values`` * 2^``exponents``."""
+        return scaled.scaled_sum(self.runtime, values, exponents)
 
     @_on_device
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cuda.resident import BLOCK_NUMBERS, side_by_side
+from mge_gpu.backends.cuda.resident import BLOCK_NUMBERS, side_by_side, uploaded
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt
 from mge_gpu.errors import NotEnoughMemoryError
@@ -49,11 +49,11 @@ class Filler:
             np.concatenate([[0], runs[:, 2].cumsum()]),
         )
         ends = np.cumsum([len(t) for t in tables])[:-1]
-        table = xp.asarray(np.concatenate(tables).astype(np.int64, copy=False))  # all at once
+        table = uploaded(runtime, np.concatenate(tables).astype(np.int64, copy=False))  # all at once
         part, pair_count, self.run_ptr, self.run_start = (
             table[a:b] for a, b in zip([0, *ends], [*ends, None], strict=True)
         )
-        self.run = xp.asarray(np.ascontiguousarray(runs[:, [0, 1, 3, 4]], np.int32))
+        self.run = uploaded(runtime, np.asarray(runs[:, [0, 1, 3, 4]], np.int32))
         self.columns = [side_by_side(runtime, [getattr(b, c) for b in blocks], np.int32) for c in COLUMNS]
         weight = side_by_side(runtime, [b.weight for b in blocks], np.float32)
         self.weights = {weight.dtype: weight}
@@ -185,7 +185,7 @@ def _merged_pieces(runtime: Runtime, block: Block, limit: int, ids: Any, floats:
         most = int(np.searchsorted(bounds, bounds[at] + limit, side="right"))
         after = max(at + 1, most - 1)
         first, last = int(bounds[at]), int(bounds[after])
-        edges = attempt(runtime, lambda: _merged(runtime.xp, ids, floats, *filler.made(first, last)))  # noqa: B023
+        edges = attempt(runtime, lambda: _merged(runtime, ids, floats, *filler.made(first, last)))  # noqa: B023
         if edges is Outcome.SHORT:
             if limit <= FEWEST or after == at + 1:
                 raise _short(last - first)
@@ -195,13 +195,22 @@ def _merged_pieces(runtime: Runtime, block: Block, limit: int, ids: Any, floats:
         yield edges
 
 
-def _merged(xp: Any, ids: Any, floats: Any, source: Any, target: Any, weight: Any) -> Edges:
+def _merged(runtime: Runtime, ids: Any, floats: Any, source: Any, target: Any, weight: Any) -> Edges:
     """Equal edges become one, with the sum of their weights in float64."""
+    xp = runtime.xp
     key = target << 31 | source  # node ids are 32-bit
     distinct, back = xp.unique(key, return_inverse=True)
-    total = xp.bincount(back.ravel(), weights=weight.astype(np.float64), minlength=len(distinct))
+    wide = _as(runtime, np.float64, weight)
+    total = xp.bincount(back.ravel(), weights=wide, minlength=len(distinct))
     source, target = (x.astype(ids, copy=False) for x in (distinct & (1 << 31) - 1, distinct >> 31))
-    return source, target, total.astype(np.float32).astype(floats, copy=False)  # as the CPU rounds
+    return source, target, _as(runtime, np.float32, total).astype(floats, copy=False)  # as the CPU rounds
+
+
+def _as(runtime: Runtime, dtype: Any, x: Any) -> Any:
+    """x in another precision, by torch: CuPy makes 0 of numbers below 1.2e-38 on the way."""
+    out = runtime.xp.empty(len(x), dtype)
+    runtime.tensor(out).copy_(runtime.tensor(x))
+    return out
 
 
 def _sorted_out(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:

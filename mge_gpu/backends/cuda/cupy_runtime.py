@@ -1,6 +1,7 @@
 """The runtime of a real GPU: CuPy's arrays and NVRTC, torch's memory and torch's current stream."""
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -21,6 +22,9 @@ OLDEST_CUPY = (14, 2)
 
 BLOCK = 256
 """Threads of a block."""
+
+WIDE = {"wedge_counts": 1024}
+"""The same where scratch leaves room for few blocks."""
 
 WAVES = 32
 """Blocks a multiprocessor is given at most: kernels go on in strides of the grid."""
@@ -67,6 +71,8 @@ class CupyRuntime:
             raise GraphError(
                 "got device 'cuda', but CuPy is not installed; pip install 'mge_gpu[cuda]', or use 'cpu'"
             ) from error
+        except Exception as error:  # it makes its folder of kernels, say
+            raise _unusable(error) from error
         if tuple(int(part) for part in cupy.__version__.split(".")[:2]) < OLDEST_CUPY:
             raise GraphError(
                 f"got CuPy {cupy.__version__}, expected {'.'.join(map(str, OLDEST_CUPY))} or newer; "
@@ -81,11 +87,23 @@ class CupyRuntime:
                 f"got a GPU of compute capability {capability[0]}.{capability[1]}, expected 8.0 or newer"
             )
         self.xp, self.device = cupy, device
-        self.out_of_memory: tuple[type[Exception], ...] = (torch.OutOfMemoryError, MemoryError)
         self.multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
         self.allocator = cupy.cuda.PythonFunctionAllocator(self._allocate, _release)
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
+        self._inside = _Inside()
+        self._last: torch.cuda.Stream | None = None
+        try:
+            self._try()
+        except Exception as error:
+            if self.is_shortage(error):
+                return  # what is asked of it will say so, or find that there is memory again
+            raise _unusable(error) from error
+
+    def _try(self) -> None:
+        """Does CuPy find the driver, NVRTC and its headers?"""
+        with self.active():
+            self.host(self.xp.zeros(1, np.int32) + 1)
 
     def _allocate(self, size: int, device: int) -> int:
         stream = torch.cuda.current_stream(device).cuda_stream
@@ -95,20 +113,40 @@ class CupyRuntime:
             taken = torch.cuda.memory_allocated(device)
             raise self.xp.cuda.memory.OutOfMemoryError(size, taken) from None
 
+    def is_shortage(self, error: Exception) -> bool:
+        """Whether an exception says that the device's memory is short: torch's and CuPy's, or the driver's.
+
+        The driver's own says so where a kernel is loaded, cuBLAS's and cuSOLVER's where they begin, while
+        torch holds all memory.
+        """
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        return isinstance(error, RuntimeError) and any(words in str(error) for words in SHORT)
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Arrays come from torch's allocator and work goes to torch's current stream."""
-        cuda = self.xp.cuda
-        stream = cuda.Stream.from_external(_Stream(torch.cuda.current_stream(self.device).cuda_stream))
-        with cuda.Device(self.device), cuda.using_allocator(self.allocator.malloc), stream:
+        stream = torch.cuda.current_stream(self.device)
+        if self._inside.stream == stream:
             yield
+            return
+        if self._last is not None and self._last != stream:
+            stream.wait_stream(self._last)  # what is kept between calls was written, and may be read, there
+        cuda, before, self._last = self.xp.cuda, self._inside.stream, stream
+        there = cuda.Stream.from_external(_Stream(stream.cuda_stream))
+        with cuda.Device(self.device), cuda.using_allocator(self.allocator.malloc), there:
+            self._inside.stream = stream
+            try:
+                yield
+            finally:
+                self._inside.stream = before
 
     def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
         """Run a kernel on the current stream."""
         if blocks < 1:
             return
         grid = min(blocks, WAVES * self.multiprocessors)
-        self._kernel(source, kernel)((grid,), (BLOCK,), _given(args))
+        self._kernel(source, kernel)((grid,), (WIDE.get(kernel, BLOCK),), _given(args))
 
     def launch_together(self, source: str, kernel: str, *args: Any) -> None:
         """Run a kernel on the current stream by blocks that run at the same time: the driver sees to it."""
@@ -164,6 +202,18 @@ class CupyRuntime:
         return copied
 
 
+REPAIR = "pip install a CuPy for torch's version of CUDA (cupy-cuda12x, cupy-cuda13x), or use 'cpu'"
+
+SHORT = "out of memory", "ALLOC_FAILED"
+"""In the messages of drivers and libraries."""
+
+
+class _Inside(threading.local):
+    """The stream that a thread's work goes to at present."""
+
+    stream: torch.cuda.Stream | None = None
+
+
 class _Stream:
     """A stream by its address, for CuPy: the streams of older torch do not say it themselves."""
 
@@ -177,6 +227,11 @@ class _Stream:
 def _given(args: Sequence[Any]) -> tuple[Any, ...]:
     """Arguments of a kernel as CuPy takes them."""
     return tuple(np.uint64(0) if a is None else a for a in args)
+
+
+def _unusable(error: Exception) -> GraphError:
+    said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return GraphError(f"got device 'cuda', but CuPy cannot be used: {said}; {REPAIR}")
 
 
 def _release(address: int, device: int) -> None:

@@ -9,7 +9,7 @@ from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cuda import dense
 from mge_gpu.backends.cuda.collect import Stage, collected, pays
 from mge_gpu.backends.cuda.positions import Geometry, Layout, geometry, layouts_of
-from mge_gpu.backends.cuda.resident import side_by_side
+from mge_gpu.backends.cuda.resident import side_by_side, uploaded
 from mge_gpu.backends.cuda.runtime import Runtime
 
 
@@ -182,7 +182,7 @@ class Gather:
     def _leg(self, leg: Leg, g: Group, ready: dict[Any, Any]) -> list[int]:
         key = "table", id(leg.geometry), g.step, g.positions
         if key not in ready:
-            ready[key] = leg.geometry, self.runtime.xp.asarray(leg.geometry.table(g.step, g.positions))
+            ready[key] = leg.geometry, uploaded(self.runtime, leg.geometry.table(g.step, g.positions))
         arrays = *ready[leg.key], ready[key][1]
         self.kept.append(arrays)
         at = self._begin(leg)

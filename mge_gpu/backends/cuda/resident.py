@@ -29,25 +29,43 @@ def uploaded(runtime: Runtime, array: np.ndarray) -> Any:
     return out
 
 
+PACKED = 1 << 18
+"""Bytes up to which arrays go to the device side by side: each copy takes longer than what it brings."""
+
+ALIGNED = 16
+"""Bytes of which packed arrays begin at multiples."""
+
+
 class Resident:
     """Arrays on the device and the table of their addresses, followed by some numbers."""
 
-    def __init__(self, runtime: Runtime, arrays: dict[str, np.ndarray], numbers: list[int]) -> None:
-        self.arrays = {name: uploaded(runtime, a) for name, a in arrays.items()}
-        addresses = [runtime.address(a) for a in self.arrays.values()]
-        self.table: Any = runtime.xp.asarray(np.array([*addresses, *numbers], np.int64))
+    def __init__(self, runtime: Runtime, arrays: Sequence[np.ndarray], numbers: Sequence[int]) -> None:
+        self.alone = {k: uploaded(runtime, a) for k, a in enumerate(arrays) if a.nbytes > PACKED}
+        packed = {k: a for k, a in enumerate(arrays) if k not in self.alone}
+        sizes = [8 * (len(arrays) + len(numbers)), *(a.nbytes for a in packed.values())]
+        *starts, end = np.cumsum([0, *(-(-size // ALIGNED) * ALIGNED for size in sizes)]).tolist()
+        self.together = runtime.xp.empty(end, np.uint8)
+        base = runtime.address(self.together)
+        at = dict(zip(packed, starts[1:], strict=True))
+        address = [base + at[k] if k in at else runtime.address(self.alone[k]) for k in range(len(arrays))]
+        table = np.array([*address, *numbers], np.int64)
+        filled = np.zeros(end, np.uint8)
+        for start, array in zip(starts, (table, *packed.values()), strict=True):
+            filled[start : start + array.nbytes] = np.ascontiguousarray(array).ravel().view(np.uint8)
+        self.together.set(filled)
+        self.table: Any = self.together[: table.nbytes]
 
 
 def resident_adjacency(runtime: Runtime, adjacency: Adjacency) -> Resident:
     """``struct Adjacency`` of ``kernels/adjacency.cuh``."""
     sizes = [len(adjacency.divisor), adjacency.num_nodes, adjacency.num_hubs]
-    return Resident(runtime, adjacency._asdict(), sizes)
+    return Resident(runtime, adjacency, sizes)
 
 
 def resident_block(runtime: Runtime, block: Block) -> Resident:
     """``struct Block`` of ``kernels/block.cuh``."""
     numbers = [len(block.tap), *(getattr(block, name) for name in BLOCK_NUMBERS)]
-    return Resident(runtime, {name: getattr(block, name) for name in BLOCK_ARRAYS}, numbers)
+    return Resident(runtime, [getattr(block, name) for name in BLOCK_ARRAYS], numbers)
 
 
 JOINED = 1 << 18

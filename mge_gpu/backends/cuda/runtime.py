@@ -11,7 +11,9 @@ class Runtime(Protocol):
     """A device that kernels run on. Its arrays are those of ``xp``, which has NumPy's functions."""
 
     xp: Any
-    out_of_memory: tuple[type[Exception], ...]  # what is raised where the device's memory is short
+
+    def is_shortage(self, error: Exception) -> bool:
+        """Whether an exception says that the device's memory is short."""
 
     def active(self) -> AbstractContextManager[None]:
         """Within it arrays are made and kernels run on this device."""

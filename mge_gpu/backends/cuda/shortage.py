@@ -32,8 +32,10 @@ def attempt(runtime: Runtime, work: Callable[[], R]) -> R | Literal[Outcome.SHOR
         return work()
     except NotEnoughMemoryError:
         raise  # it says more
-    except runtime.out_of_memory:
-        pass  # the exception holds what the failed work holds: it must be gone before anything is freed
+    except Exception as error:
+        if not runtime.is_shortage(error):
+            raise
+    # the exception holds what the failed work holds: it is gone before anything is freed
     runtime.release()
     return Outcome.SHORT
 
@@ -50,6 +52,8 @@ def on_host(backend: "CudaBackend", primitive: str, args: Any, kwargs: Any) -> A
     array = type(backend.xp.empty(0))
 
     def host(value: Any) -> Any:
+        if type(value) is list:
+            return list(map(host, value))
         return backend.runtime.host(value) if isinstance(value, array) else value
 
     def back(value: Any) -> Any:

@@ -1,0 +1,33 @@
+"""Marks passed along the edges of one block."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mge_gpu.backends.adjacency import Block
+from mge_gpu.backends.cuda.powers import staged
+from mge_gpu.backends.cuda.resident import Resident
+from mge_gpu.backends.cuda.runtime import Runtime
+
+
+def reach(
+    runtime: Runtime,
+    block: Block,
+    marks: Any,
+    backward: bool,
+    ready: dict[Any, Any],
+    resident: Callable[[Block, dict[Any, Any]], Resident],
+) -> Any:
+    """See `Backend.reach`; ``resident`` brings a block to the device, as far as ``ready`` has none.
+
+    What a window or all tokens hold is looked at once, before all that read it: as sums of marks.
+    """
+    first, x = staged(runtime, block, backward, ready), marks
+    if first is not None:
+        near, far = (block.source_offset, block.target_offset)[:: -1 if backward else 1]
+        there = marks[near : far if far > near else None].astype(np.float64)
+        block, x = first.block, first.stage.beside(there)[: first.stage.size] > 0
+    table = resident(block, ready).table
+    runtime.launch("reach", "reach", len(block.tap), table, np.bool_(backward), x, marks)
+    return marks
