@@ -5,7 +5,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,20 @@ def beside(call: Callable[[], Any], reference: Callable[[], Any], repeats: int =
 
 def write(result: dict[str, Any], path: str | None) -> None:
     """Print a result as JSON, and write it to a file if one is given."""
-    text = json.dumps(result, indent=2)
-    print(text)
+    print(json.dumps(result, indent=2))
+    save(result, path)
+
+
+def save(result: dict[str, Any], path: str | None) -> None:
+    """Write a result to a file if one is given: after each row, for a run that may be stopped."""
     if path:
-        Path(path).write_text(text + "\n")
+        Path(path).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def difference(found: Mapping[str, float], expected: Mapping[str, float]) -> dict[str, float]:
+    """Relative difference of each value that both have, where there is one."""
+    both = {key: (found[key], expected[key]) for key in found if key in expected}
+    return {k: abs(a - b) / max(abs(a), abs(b)) for k, (a, b) in both.items() if a != b}
 
 
 def command(
@@ -85,9 +95,9 @@ def command(
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--out", help="write the JSON here, too")
     args = parser.parse_args()
-    rows = [
-        one(name, sparsity, args.device, args.repeats)
-        for name in args.networks.split(",")
-        for sparsity in map(float, args.sparsities.split(","))
-    ]
-    write({"benchmark": benchmark, "rows": rows, "machine": machine(args.device)}, args.out)
+    result = {"benchmark": benchmark, "rows": list[Any](), "machine": machine(args.device)}
+    for name in args.networks.split(","):
+        for sparsity in map(float, args.sparsities.split(",")):
+            result["rows"].append(one(name, sparsity, args.device, args.repeats))
+            save(result, args.out)
+    write(result, args.out)

@@ -5,7 +5,8 @@
 
 ``copy_share``: bytes written (20 an edge; 10 in "narrow", with int32 ids and float16 weights) against the
 bytes that a device-to-device copy reads and writes in the same run. A run that does not fit the GPU's memory
-is named, not left out.
+is named, not left out. ``sums`` of ids and weights are the same on both devices, but for the order in which
+weights are added.
 """
 
 from typing import Any
@@ -17,6 +18,12 @@ import mge_gpu
 from mge_gpu import bench
 from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.model_spec import load_model
+
+
+def sums(graph: mge_gpu.MultipartiteGraph) -> list[float]:
+    """Number of edges, and sums of sources, targets and weights."""
+    source, target, weight = graph.coo()
+    return [len(source), int(source.sum()), int(target.sum()), float(weight.sum(dtype=torch.float64))]
 
 
 def one(name: str, sparsity: float, device: str, repeats: int) -> dict[str, Any]:
@@ -31,6 +38,8 @@ def one(name: str, sparsity: float, device: str, repeats: int) -> dict[str, Any]
         for key, types in ((where, ()), (f"{where}_narrow", (torch.int32, torch.float16))):
             try:
                 found[key] = bench.encode(graph, repeats, *types)
+                if not types:
+                    found[key]["sums"] = sums(graph)
             except NotEnoughMemoryError as error:
                 found[key] = {"error": str(error)}
     return found

@@ -3,16 +3,21 @@
 python benchmarks/gpu_topometrics.py metrics [--network torchvision:resnet50] [--sparsities 0.8,0.98]
 python benchmarks/gpu_topometrics.py many [--count 100] [--one-by-one]   masks of ResNet-20, from the masks on
 both: [--device cuda] [--repeats 3] [--skip-cpu] [--out FILE]
+
+``difference``: of the values from those of the CPU, relative, where they are not the same; without it
+(--skip-cpu) from those that `scale.py` wrote (metrics --against FILE), which draws the same weights.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from _measure import SHAPES, machine, write
+from _measure import SHAPES, difference, machine, save, write
 
 import mge_gpu
 from mge_gpu import bench
@@ -20,7 +25,9 @@ from mge_gpu.metrics.together import TOGETHER
 from mge_gpu.model_spec import load_model
 
 
-def metrics(name: str, sparsity: float, devices: list[str], repeats: int) -> dict[str, Any]:
+def metrics(
+    name: str, sparsity: float, devices: list[str], repeats: int, known: dict[str, float]
+) -> dict[str, Any]:
     """Seconds and peak memory of each metric and of all together, on each device."""
     model = load_model(name)
     program = mge_gpu.trace(model, SHAPES[name.split(":")[0]])
@@ -34,10 +41,14 @@ def metrics(name: str, sparsity: float, devices: list[str], repeats: int) -> dic
             row = {"seconds": seconds, "of": report.seconds, "how": report.how()}
             print(device, sparsity, attempt, row, file=sys.stderr, flush=True)  # of a run that is stopped
             found[f"{device}_{attempt}"] = row
+        found[f"{device}_values"] = dict(report)
         found[device] = {}
         for row in bench.topometrics(graph, repeats):
             print(device, sparsity, row, file=sys.stderr, flush=True)  # of a run that is stopped
             found[device][row.pop("metric")] = row
+    known = found.get("cpu_values", known)
+    found["difference"] = difference(found[f"{devices[0]}_values"], known) if known else "unknown"
+    print(sparsity, "difference", found["difference"], file=sys.stderr, flush=True)
     if len(devices) == 2:
         gpu, cpu = (found[device] for device in devices)
         found["times_faster"] = {key: cpu[key]["seconds"] / gpu[key]["seconds"] for key in gpu}
@@ -53,11 +64,13 @@ def many(count: int, devices: list[str], one_by_one: bool) -> dict[str, Any]:
     kinds = [(m, s) for s in (0.9, 0.93, 0.95, 0.98) for m in ("uniform", "erk", "er")]
     masks = [mge_gpu.prune(model, *kinds[k % len(kinds)], seed=k) for k in range(count)]
     found: dict[str, Any] = {"masks": count}
+    values: dict[str, list[mge_gpu.Report]] = {}
     program = mge_gpu.trace(model, (3, 32, 32))
     for device in devices:
         options = {"model": program, "device": device}
         mge_gpu.topometrics(masks[:2], **options)  # compiles what is compiled once
         seconds, reports = timed(mge_gpu.topometrics, masks, **options)
+        values[device] = reports
         found[device] = {
             "seconds": seconds,
             "of": {key: sum(r.seconds[key] for r in reports) for key in reports[0]},
@@ -67,6 +80,9 @@ def many(count: int, devices: list[str], one_by_one: bool) -> dict[str, Any]:
             found[device]["together"], _ = timed(mge_gpu.topometrics, masks, metrics=TOGETHER, **options)
             alone = [timed(mge_gpu.topometrics, [m], metrics=TOGETHER, **options)[0] for m in masks]
             found[device]["one_by_one"] = sum(alone)
+    if len(devices) == 2:
+        each = [difference(gpu, cpu) for gpu, cpu in zip(*values.values(), strict=True)]
+        found["difference"] = {key: max(d.get(key, 0) for d in each) for key in reports[0]}
     return found
 
 
@@ -90,18 +106,26 @@ def main() -> None:
     parser.add_argument("--one-by-one", action="store_true", help="many: what goes together one by one, too")
     parser.add_argument("--skip-cpu", action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--against", help="metrics: what scale.py wrote of the same networks")
     parser.add_argument("--out", help="write the JSON here, too")
     args = parser.parse_args()
     devices = list(dict.fromkeys([args.device] if args.skip_cpu else [args.device, "cpu"]))
+    rows: list[dict[str, Any]] = []
+    result = {"benchmark": f"gpu_topometrics {args.what}", "rows": rows, "machine": machine(args.device)}
     if args.what == "many":
-        rows = [many(args.count, devices, args.one_by_one)]
+        rows.append(many(args.count, devices, args.one_by_one))
     else:
-        rows = [
-            metrics(args.network, s, devices, args.repeats) for s in map(float, args.sparsities.split(","))
-        ]
-    write(
-        {"benchmark": f"gpu_topometrics {args.what}", "rows": rows, "machine": machine(args.device)}, args.out
-    )
+        known = values_of(args.against, args.network.split(":")[1]) if args.against else {}
+        for sparsity in map(float, args.sparsities.split(",")):
+            rows.append(metrics(args.network, sparsity, devices, args.repeats, known.get(sparsity, {})))
+            save(result, args.out)
+    write(result, args.out)
+
+
+def values_of(path: str, network: str) -> dict[float, dict[str, float]]:
+    """Values by sparsity of a network, from a file of `scale.py`."""
+    rows = [r for r in json.loads(Path(path).read_text()) if r["network"] == network]
+    return {r["sparsity"]: r["report"]["values"] for r in rows}
 
 
 if __name__ == "__main__":

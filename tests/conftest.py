@@ -40,12 +40,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What a test can be marked with."""
     config.addinivalue_line("markers", "gradients: needs autograd, which a pretended GPU has not")
+    config.addinivalue_line("markers", "memory: needs a GPU's memory, which can be short")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A GPU whose memory is short hands over to the CPU and warns: tests of the GPU would pass without it."""
+    item.add_marker(pytest.mark.filterwarnings("error::mge_gpu.backends.cuda.shortage.GpuMemoryWarning"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where memory is watched (docs/kernels.md) each array lies alone: what is read beside it shows."""
+    if os.environ.get("MGE_SANITIZE"):
+        from mge_gpu.backends.cuda import resident
+
+        resident.PACKED = -1
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what takes a device on all that there are, a pretended GPU where none is asked for."""
     asked = ["cuda"] if metafunc.config.getoption("--device") == "cuda" else []
-    pretended = [] if asked or metafunc.definition.get_closest_marker("gradients") else ["pretended"]
+    only_there = any(metafunc.definition.get_closest_marker(name) for name in ("gradients", "memory"))
+    pretended = [] if asked or only_there else ["pretended"]
     missing = pytest.param("cuda", marks=pytest.mark.skip(reason="needs a GPU: run with --device cuda"))
     for name, kinds in (("device", ["cpu", *pretended]), ("gpu", pretended), ("runtime_of", ["host"])):
         if name in metafunc.fixturenames:

@@ -22,7 +22,7 @@ from mge_gpu import doctor
 from mge_gpu.backends import DeviceWarning
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
 from mge_gpu.cli import app
-from mge_gpu.errors import GraphError
+from mge_gpu.errors import GraphError, NotEnoughMemoryError
 from mge_gpu.linalg.lanczos import ConvergenceWarning
 from mge_gpu.masks import prunable_parameters
 from mge_gpu.pruning import METHODS
@@ -151,6 +151,31 @@ def test_pruning_by_weights(gpu: str, method: str) -> None:
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(BY_WEIGHTS)))
 def test_pruning_by_running_the_network(gpu: str, method: str) -> None:
     assert_pruned_alike(method, gpu)
+
+
+@pytest.mark.memory
+@pytest.mark.filterwarnings("default::mge_gpu.backends.cuda.shortage.GpuMemoryWarning")
+def test_a_gpu_without_memory(gpu: str) -> None:
+    """The CPU does it all, and says so; edges are refused; afterwards all is as it was."""
+    model, shape = mge_gpu.models.resnet20(), (3, 64, 64)
+    masks = mge_gpu.prune(model, "erk", 0.5, seed=0)
+    keys = ["k_core", "components", "two_hop", "spectral_radius", "log_effective_paths"]
+    here = mge_gpu.topometrics(mge_gpu.encode(model, shape, masks), keys)
+    graph = mge_gpu.encode(model, shape, masks, device=gpu)
+    torch.cuda.empty_cache()
+    before, (_, whole) = torch.cuda.memory_reserved(), torch.cuda.mem_get_info()
+    less = before + (1 << 20)  # torch takes twice as much at a time
+    torch.cuda.set_per_process_memory_fraction(less / whole)
+    try:
+        with pytest.warns(GpuMemoryWarning):
+            there = mge_gpu.topometrics(graph, keys)
+        with pytest.raises(NotEnoughMemoryError):
+            graph.coo()
+        assert torch.cuda.memory_reserved() <= less
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert dict(there) == pytest.approx(dict(here), rel=1e-5)
+    assert len(graph.coo()[0]) == graph.num_edges
 
 
 def test_doctor_tries_the_kernels(gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:

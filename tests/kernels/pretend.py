@@ -159,6 +159,7 @@ def pretend() -> Iterator[None]:
     try:
         with (
             mock.patch.multiple("torch.cuda", **_known()),
+            mock.patch("torch._subclasses.fake_tensor.init_gpu_context", lambda *args: None, create=True),
             mock.patch.object(threads._here, "worker", True, create=True),  # modes are a thread's own
             torch.backends.cudnn.flags(enabled=False),
             mock.patch("mge_gpu.backends._cuda_backend", lambda index: backend),

@@ -1,5 +1,6 @@
 """Training: it learns, stays under its masks, repeats and resumes bit for bit, leaves the globals alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,27 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(method: str, tmp_path: 
     for key, value in whole.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[key]), key
     assert all(torch.equal(mask, found.masks[name]) for name, mask in expected.masks.items())
+
+
+@pytest.mark.gradients
+@pytest.mark.parametrize("method", ["static", "set", "rigl", "snfs", "dsr", "itop-rigl"])
+def test_training_on_a_gpu(gpu: str, method: str, tmp_path: Path) -> None:
+    """In mixed precision it learns, under masks that are there, and goes on from a checkpoint."""
+    model, file = network(), tmp_path / "run.pt"
+    recipe = replace(RECIPE, amp=True)
+    how = {"method": method, "sparsity": 0.5, "seed": 3, "device": gpu, "checkpoint": file}
+
+    def stop(text: str, share: float | None) -> None:
+        if text.startswith("epoch 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), blobs(), recipe, checkpoint_seconds=0, progress=stop, **how)
+    found = train(model, blobs(), recipe, **how)
+    assert found.accuracy > 0.8 and found.accuracy == accuracy(model, blobs()[1], 7, gpu)
+    for name, mask in found.masks.items():
+        weight = model.get_parameter(name)
+        assert weight.device.type == gpu and not weight[~mask.to(gpu)].any()
 
 
 def test_the_seed_decides_and_no_global_generator_moves() -> None:
