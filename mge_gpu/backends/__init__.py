@@ -131,7 +131,7 @@ class Backend(Protocol):
 
         Returns:
             The same shapes. Values are at most the number of parts, the largest of a row and network near
-            1; but the last two rows have the same exponents, the larger ones.
+            1 (2^-52 where all are subnormal); but the last two rows have the same exponents, the larger ones.
         """
 
     def neighbour_sums(self, adjacency: Adjacency, x: Any) -> Any:
@@ -191,7 +191,11 @@ def numbered(device: str | torch.device) -> torch.device:
 def _index(place: torch.device) -> int:
     if place.index is not None or not torch.cuda.is_available():
         return place.index or 0
-    return torch.cuda.current_device()
+    try:
+        return torch.cuda.current_device()
+    except RuntimeError as error:  # in a process that was forked from one that uses it, say
+        reason = str(error).strip().splitlines()[0]
+        raise GraphError(f"got device 'cuda', which torch cannot use here: {reason}; use 'cpu'") from error
 
 
 def device_of(weight: torch.Tensor | None) -> torch.device:

@@ -54,7 +54,7 @@ def torch_sees_a_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Stream]:
     for name, known in {
         "is_available": lambda: True,
         "device_count": lambda: 2,
-        "current_device": lambda: 1,
+        "current_device": lambda: 0,
         "current_stream": lambda device=None: now["stream"],
         "get_device_capability": lambda device: (9, 0),
         "get_device_properties": lambda device: SimpleNamespace(multi_processor_count=132),
@@ -118,6 +118,7 @@ def test_shortages(torch_sees_a_gpu: Any, monkeypatch: pytest.MonkeyPatch) -> No
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
         RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
         RuntimeError("CUDA error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
     ):
         assert runtime.is_shortage(error)
@@ -141,17 +142,27 @@ def test_another_stream_waits_for_the_one_before(
         with runtime.active():
             assert cupy.entered == [7, 8, 7] and first.waited == [8]
         torch_sees_a_gpu["stream"] = other
+        assert other.waited == [7, 7]  # for what was done within
         with runtime.active():
             assert cupy.entered == [7, 8, 7]
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+        with runtime.active():  # the same stream, but another GPU is the current one
+            assert cupy.entered == [7, 8, 7, 8]
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     with pytest.raises(KeyError), runtime.active():
         raise KeyError
     with runtime.active():  # an error has left nothing behind
-        assert len(cupy.entered) == 5
+        assert len(cupy.entered) == 6
 
 
 def test_the_gpu_without_a_number_is_the_current_one(
     torch_sees_a_gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mge_gpu.backends._cuda_backend", lambda index: index)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     assert get_backend("cuda") == 1 and get_backend("cuda:0") == 0  # type: ignore[comparison-overlap]
     assert numbered("cuda") == torch.device("cuda", 1) and numbered("cpu") == torch.device("cpu")
+    forked = RuntimeError("Cannot re-initialize CUDA in forked subprocess.\nUse spawn")
+    monkeypatch.setattr(torch.cuda, "current_device", failing(forked))
+    with pytest.raises(GraphError, match="cannot use here: Cannot re-initialize CUDA in forked subproc"):
+        numbered("cuda")

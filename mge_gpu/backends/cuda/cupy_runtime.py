@@ -127,7 +127,7 @@ class CupyRuntime:
     def active(self) -> Iterator[None]:
         """Arrays come from torch's allocator and work goes to torch's current stream."""
         stream = torch.cuda.current_stream(self.device)
-        if self._inside.stream == stream:
+        if self._inside.stream == stream and torch.cuda.current_device() == self.device:
             yield
             return
         if self._last is not None and self._last != stream:
@@ -139,6 +139,9 @@ class CupyRuntime:
             try:
                 yield
             finally:
+                if before is not None and before != stream:
+                    before.wait_stream(stream)
+                    self._last = before
                 self._inside.stream = before
 
     def launch(self, source: str, kernel: str, blocks: int, *args: Any) -> None:
@@ -204,8 +207,8 @@ class CupyRuntime:
 
 REPAIR = "pip install a CuPy for torch's version of CUDA (cupy-cuda12x, cupy-cuda13x), or use 'cpu'"
 
-SHORT = "out of memory", "ALLOC_FAILED"
-"""In the messages of drivers and libraries."""
+SHORT = "out of memory", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED", "cusolverDnCreate"
+"""In the messages of drivers and libraries; the last two where a library finds no room for itself."""
 
 
 class _Inside(threading.local):

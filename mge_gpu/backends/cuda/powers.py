@@ -21,6 +21,7 @@ class Staged(NamedTuple):
 
     block: Block
     stage: Stage
+    reads: int  # nodes from the first of the near side on, as far as any is read
 
 
 def staged(runtime: Runtime, block: Block, backward: bool, ready: dict[Any, Any]) -> Staged | None:
@@ -34,7 +35,8 @@ def staged(runtime: Runtime, block: Block, backward: bool, ready: dict[Any, Any]
             far, near = sides(block._replace(source_offset=0, target_offset=0), not backward, {})
             leg = Leg(block, not backward, far, near, pairs, block.tap)
             if pays(leg):
-                ready[key] = Staged(_reading(leg, backward), Stage(runtime, [leg], ready))
+                reads = (near.channels - 1) * near.stride + int(pairs.near.max(initial=-1)) + 1
+                ready[key] = Staged(_reading(leg, backward), Stage(runtime, [leg], ready), reads)
     found: Staged | None = ready[key]
     return found
 

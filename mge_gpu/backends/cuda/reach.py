@@ -25,9 +25,9 @@ def reach(
     """
     first, x = staged(runtime, block, backward, ready), marks
     if first is not None:
-        near, far = (block.source_offset, block.target_offset)[:: -1 if backward else 1]
-        there = marks[near : far if far > near else None].astype(np.float64)
-        block, x = first.block, first.stage.beside(there)[: first.stage.size] > 0
+        near = block.target_offset if backward else block.source_offset
+        sums = first.stage.beside(marks[near : near + first.reads].astype(np.float64))
+        block, x = first.block, sums[: first.stage.size] > 0
     table = resident(block, ready).table
     runtime.launch("reach", "reach", len(block.tap), table, np.bool_(backward), x, marks)
     return marks
