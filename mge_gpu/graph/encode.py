@@ -46,9 +46,9 @@ def encode(
             C_in, right C_out, weight = L2 norm of the kernel).
         pad_input: give nodes to the first convolution's zero padding, as the published counts do.
         identity_skips: add unit-weight edges for identity skips.
-        device: where the graph's edges are written down and its metrics computed: "cpu" or "cuda", which
-            needs the extra cuda. None: where the weights are; the CPU, with a `DeviceWarning`, if that is a
-            GPU which cannot be used. The blocks themselves are made on the CPU.
+        device: where the graph's edges are written down and its metrics computed: "cpu" or "cuda" (torch's
+            current GPU), which needs the extra cuda. None: where the weights are; the CPU, with a
+            `DeviceWarning`, if that is a GPU which cannot be used. Blocks themselves are made on the CPU.
 
     Raises:
         MaskError: a mask or weight is NaN, of the wrong shape, of an unknown name or not binary.
