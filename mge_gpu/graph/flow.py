@@ -42,11 +42,6 @@ class Link:
     entry: np.ndarray | None = None
     number: int | None = None
 
-    def local(self, sets: Sequence[Partition]) -> tuple[Block, PositionMap]:
-        """The block on a vector of its own: the nodes of its source, then those of its target."""
-        block, positions = self.make()
-        return block._replace(source_offset=0, target_offset=sets[self.source].size), positions
-
 
 @dataclass(frozen=True)
 class Flow:
@@ -82,10 +77,10 @@ class Flow:
 
 def pair_adjacency(link: Link, sets: Sequence[Partition]) -> Adjacency:
     """The compressed adjacency of one link alone, in which every edge is there once."""
-    block, positions = link.local(sets)
-    source, target = (
-        replace(sets[p], offset=o) for p, o in ((link.source, 0), (link.target, block.target_offset))
-    )
+    block, positions = link.make()
+    source = replace(sets[link.source], offset=0)
+    target = replace(sets[link.target], offset=source.size)
+    block = block._replace(source_offset=0, target_offset=source.size)
     return build_adjacency([source, target], [(0, 1, block, positions)])
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mge_gpu.backends import Backend
-from mge_gpu.backends.scaled import NOTHING
+from mge_gpu.backends.cpu.scaled import NOTHING
 
 
 class Scaled(NamedTuple):

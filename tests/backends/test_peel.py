@@ -12,8 +12,9 @@ from mge_gpu.backends.cuda import CudaBackend, peel
 from mge_gpu.backends.cuda.resident import resident_adjacency
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
-from tests.backends.test_conformance import dense_net, networks, tokens_net, undirected, wide_net
+from tests.backends.test_conformance import dense_net, networks, tokens_net, wide_net
 from tests.backends.test_coo import Runtimes
+from tests.graphs import undirected
 from tests.kernels.host_runtime import COMPILER, TOGETHER, HostRuntime
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")

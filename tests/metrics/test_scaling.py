@@ -53,10 +53,7 @@ def test_sums(parts: list[Scaled]) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 @given(parts_of_sums())
 def test_sums_on_kernels(threads: int, runtime_of: Callable[[int], Any], parts: list[Scaled]) -> None:
-    backend = CudaBackend(runtime_of(threads))
-    with backend.active():
-        there = [Scaled(*map(backend.xp.asarray, part)) for part in parts]
-        check_sum(parts, Scaled(*map(backend.host, added(there, backend))))
+    check_sum(parts, added_there(parts, CudaBackend(runtime_of(threads))))
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler: the CUDA kernels are not run here")
@@ -66,12 +63,15 @@ def test_sums_of_many_values(runtime_of: Callable[[int], Any]) -> None:
     shape = 3, 1, 2, 5000
     values = np.ldexp(generator.random(shape), generator.integers(-90, 90, shape))
     parts = [Scaled(values, generator.integers(-9, 9, (3, 2))) for _ in range(2)]
-    backend = CudaBackend(runtime_of(64))
+    found, expected = added_there(parts, CudaBackend(runtime_of(64))), added(parts, CPU)
+    assert np.array_equal(found.values, expected.values) and np.array_equal(found.exponent, expected.exponent)
+
+
+def added_there(parts: list[Scaled], backend: CudaBackend) -> Scaled:
+    """The sum by kernels."""
     with backend.active():
         there = [Scaled(*map(backend.xp.asarray, part)) for part in parts]
-        found = Scaled(*map(backend.host, added(there, backend)))
-    expected = added(parts, CPU)
-    assert np.array_equal(found.values, expected.values) and np.array_equal(found.exponent, expected.exponent)
+        return Scaled(*map(backend.host, added(there, backend)))
 
 
 def check_sum(parts: list[Scaled], found: Scaled) -> None:

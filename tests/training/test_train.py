@@ -43,6 +43,12 @@ def network(seed: int = 0) -> nn.Module:
         )
 
 
+def stop(text: str, share: float | None) -> None:
+    """Progress of a run that is stopped by hand."""
+    if text.startswith("epoch 3"):
+        raise KeyboardInterrupt
+
+
 def test_it_learns_under_fixed_masks() -> None:
     model = network()
     masks = mge.prune(model, "erk", 0.8)
@@ -62,10 +68,6 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(method: str, tmp_path: 
     how = {"method": method, "sparsity": 0.5, "seed": 3, **options}
     whole, resumed = network(), network()
     expected = train(whole, blobs(), RECIPE, **how)
-
-    def stop(text: str, share: float | None) -> None:
-        if text.startswith("epoch 3"):
-            raise KeyboardInterrupt
 
     file = tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
@@ -90,10 +92,6 @@ def test_training_on_a_gpu(gpu: str, method: str, tmp_path: Path) -> None:
     model, file = network(), tmp_path / "run.pt"
     recipe = replace(RECIPE, amp=True)
     how = {"method": method, "sparsity": 0.5, "seed": 3, "device": gpu, "checkpoint": file}
-
-    def stop(text: str, share: float | None) -> None:
-        if text.startswith("epoch 3"):
-            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(network(), blobs(), recipe, checkpoint_seconds=0, progress=stop, **how)

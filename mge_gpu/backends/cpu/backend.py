@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from mge_gpu._memory import available_memory
-from mge_gpu.backends import scaled
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu import (
     cliques,
@@ -20,6 +19,7 @@ from mge_gpu.backends.cpu import (
     powers,
     product,
     reach,
+    scaled,
     traverse,
     wedges,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -50,13 +50,9 @@ def _on_device(
         with self.runtime.active():
             if not self._host_helps:
                 return method(self, *args, **kwargs)
-            for _ in range(2):  # again without what is kept of other work, and with all that is free
-                found = attempt(self.runtime, lambda: method(self, *args, **kwargs))
-                if found is not Outcome.SHORT:
-                    return found
-                if isinstance(kept := kwargs.get("prepared"), dict):
-                    kept.clear()
-                self._forget()
+            found = self._twice(lambda: method(self, *args, **kwargs), kwargs.get("prepared"))
+            if found is not Outcome.SHORT:
+                return found
             return on_host(self, method.__name__, args, kwargs)  # type: ignore[no-any-return]
 
     return inside
@@ -82,6 +78,17 @@ class CudaBackend:
         self._last = None
         self._kept.clear()
         self.runtime.release()
+
+    def _twice(self, work: Callable[[], R], prepared: Any = None) -> R | Literal[Outcome.SHORT]:
+        """What ``work`` returns, if need be without what is kept of other work and with all that is free."""
+        for _ in range(2):
+            found = attempt(self.runtime, work)
+            if found is not Outcome.SHORT:
+                return found
+            if isinstance(prepared, dict):
+                prepared.clear()
+            self._forget()
+        return Outcome.SHORT
 
     def _resident(self, adjacency: Adjacency) -> Resident:
         if self._last is None or self._last[0] is not adjacency:
@@ -138,16 +145,13 @@ class CudaBackend:
         self, blocks: Sequence[Block], ids: Any = np.int64, floats: Any = np.float32
     ) -> tuple[Any, Any, Any]:
         """Every edge once: source and target of type ``ids``, weight of type ``floats``, block by block."""
-        for _ in range(2):  # again without what is kept of other work
-            work = partial(coo.coo, self.runtime, list(blocks), self._kept, ids, floats)
-            edges = attempt(self.runtime, work)
-            if edges is not Outcome.SHORT:
-                return edges
-            self._forget()
-        raise NotEnoughMemoryError(
-            "the edges do not fit the GPU's memory; coo(chunks=True) yields them in pieces, and "
-            "topometrics() needs none"
-        )
+        edges = self._twice(lambda: coo.coo(self.runtime, list(blocks), self._kept, ids, floats))
+        if edges is Outcome.SHORT:
+            raise NotEnoughMemoryError(
+                "the edges do not fit the GPU's memory; coo(chunks=True) yields them in pieces, and "
+                "topometrics() needs none"
+            )
+        return edges
 
     def coo_chunks(
         self, blocks: Sequence[Block], limit: int, ids: Any = np.int64, floats: Any = np.float32

@@ -23,6 +23,10 @@ class Staged(NamedTuple):
     stage: Stage
     reads: int  # nodes from the first of the near side on, as far as any is read
 
+    def sums(self, x: Any) -> Any:
+        """The sums of x, the nodes of the near side from the first on."""
+        return self.stage.beside(x)[: self.stage.size]
+
 
 def staged(runtime: Runtime, block: Block, backward: bool, ready: dict[Any, Any]) -> Staged | None:
     """What `collect` makes of a block in one direction; None where that does not pay."""
@@ -72,7 +76,7 @@ def power_sums(
     xp = runtime.xp
     x, first = xp.ascontiguousarray(x, np.float64), staged(runtime, block, backward, ready)
     if first is not None:
-        block, x = first.block, np.stack([first.stage.beside(row)[: first.stage.size] for row in x])
+        block, x = first.block, np.stack([first.sums(row) for row in x])
     y = xp.zeros((1 + max(out for _, _, out in terms), size), np.float64)
     packed = sum((row | power << 4 | out << 8) << 12 * k for k, (row, power, out) in enumerate(terms))
     numbers = map(np.int64, (len(terms), packed, x.shape[1], size))

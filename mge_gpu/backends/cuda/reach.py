@@ -26,8 +26,7 @@ def reach(
     first, x = staged(runtime, block, backward, ready), marks
     if first is not None:
         near = block.target_offset if backward else block.source_offset
-        sums = first.stage.beside(marks[near : near + first.reads].astype(np.float64))
-        block, x = first.block, sums[: first.stage.size] > 0
+        block, x = first.block, first.sums(marks[near : near + first.reads].astype(np.float64)) > 0
     table = resident(block, ready).table
     runtime.launch("reach", "reach", len(block.tap), table, np.bool_(backward), x, marks)
     return marks
