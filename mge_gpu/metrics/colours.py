@@ -1,9 +1,10 @@
 """Networks whose layers link partitions of two colours, and what the colours say of eigenvectors."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mge_gpu.backends import Block
 from mge_gpu.metrics.base import Workspace
 
 
@@ -30,7 +31,49 @@ def two_colours(w: Workspace) -> list[bool] | None:
     return [colour[p] for p in range(len(near))]
 
 
-def laplacian_signs(w: Workspace, dtype: Any) -> np.ndarray:
+class Numbered(NamedTuple):
+    """Blocks whose nodes are numbered anew: those of the first colour, then those of the second.
+
+    Within a colour the order stays. Without two colours the numbers stay, and all blocks are ``ahead``.
+    """
+
+    ahead: list[Block]  # from the first colour to the second
+    back: list[Block]
+    sizes: tuple[int, int] | None  # nodes of each colour
+
+    @property
+    def every(self) -> list[Block]:
+        """All blocks."""
+        return self.ahead + self.back
+
+
+def by_colour(w: Workspace) -> Numbered:
+    """The blocks with nodes numbered by colour, so that those of a colour are a slice; made once."""
+    if "by colour" not in w.operators:
+        w.operators["by colour"] = _by_colour(w)
+    found: Numbered = w.operators["by colour"]
+    return found
+
+
+def _by_colour(w: Workspace) -> Numbered:
+    colour = two_colours(w)
+    if colour is None:
+        return Numbered(w.blocks, [], None)
+    parts, sizes, first = w.graph.partitions, [0, 0], [0] * len(colour)
+    for p in sorted(range(len(parts)), key=colour.__getitem__):
+        first[p] = sum(sizes)
+        sizes[colour[p]] += parts[p].size
+    legs: tuple[list[Block], list[Block]] = [], []
+    for s, t, block in w.graph.blocks:
+        moved = block._replace(
+            source_offset=block.source_offset - parts[s].offset + first[s],
+            target_offset=block.target_offset - parts[t].offset + first[t],
+        )
+        legs[colour[s]].append(moved)
+    return Numbered(*legs, (sizes[0], sizes[1]))
+
+
+def laplacian_signs(w: Workspace, dtype: Any, numbered: bool = False) -> np.ndarray:
     """Signs of a first vector of Lanczos on D - A that has the squared strengths of the nodes, (N,).
 
     With two colours D - A has the eigenvalues of D + A, and its last eigenvector has the signs of the
@@ -39,10 +82,13 @@ def laplacian_signs(w: Workspace, dtype: Any) -> np.ndarray:
 
     The strengths s, since the largest eigenvalue is at least max s, and at most max s_u + s_v over edges
     (Anderson and Morley, 1985): some node of its component has at least half of the largest strength.
+
+    ``numbered``: in the order of `by_colour`.
     """
     colour = two_colours(w)
     if colour is None:
         return np.random.default_rng(w.seed).standard_normal(w.num_nodes).astype(dtype, copy=False)
     networks = w.graph.num_nodes // max(w.num_nodes, 1)
-    sizes = [p.size // max(networks, 1) for p in w.graph.partitions]
-    return np.repeat(np.array([-1 if white else 1 for white in colour], dtype), sizes)
+    order = sorted(range(len(colour)), key=colour.__getitem__) if numbered else range(len(colour))
+    sizes = [w.graph.partitions[p].size // max(networks, 1) for p in order]
+    return np.repeat(np.array([-1 if colour[p] else 1 for p in order], dtype), sizes)

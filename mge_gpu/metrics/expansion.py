@@ -14,7 +14,7 @@ from mge_gpu.linalg.lanczos import LanczosInfo, extreme_eigenvalues, singular_va
 from mge_gpu.linalg.largest import largest_eigenvalue
 from mge_gpu.metrics import spectra
 from mge_gpu.metrics.base import Measured, Workspace, metric
-from mge_gpu.metrics.colours import laplacian_signs, two_colours
+from mge_gpu.metrics.colours import Numbered, by_colour, laplacian_signs
 from mge_gpu.metrics.together import Together
 
 TOLERANCE = 3e-5
@@ -48,9 +48,10 @@ def _operator(w: Workspace, forward: Sequence[Block], backward: Sequence[Block])
 
 
 def _symmetric(w: Workspace) -> Any:
-    """x -> (A + A^T) x, made once for both metrics."""
+    """x -> (A + A^T) x of nodes in the order of `by_colour`, made once for both metrics."""
     if "symmetric" not in w.operators:
-        w.operators["symmetric"] = _operator(w, w.blocks, w.blocks)
+        blocks = by_colour(w).every
+        w.operators["symmetric"] = _operator(w, blocks, blocks)
     return w.operators["symmetric"]
 
 
@@ -63,37 +64,27 @@ def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
     )
 
 
-def _halves(w: Workspace, colour: list[bool]) -> tuple[Any, Any, tuple[int, int], Any]:
-    """Products with the block between two colours: (to white, to black, (white, black nodes), engine).
+def _halves(w: Workspace, blocks: Numbered, sizes: tuple[int, int]) -> tuple[Any, Any, Any]:
+    """Products with the block between two colours: (to the second, to the first, engine).
 
-    Vectors are of the nodes of one colour, partition after partition.
+    Vectors are of the nodes of one colour.
     """
-    parts = w.graph.partitions
-    slices: dict[bool, list[tuple[slice, slice]]] = {False: [], True: []}
-    sizes = {False: 0, True: 0}
-    for p, c in zip(parts, colour, strict=True):
-        here = slice(sizes[c], sizes[c] + p.size)
-        slices[c].append((slice(p.offset, p.offset + p.size), here))
-        sizes[c] += p.size
-    ahead = [b for s, _, b in w.graph.blocks if not colour[s]]
-    back = [b for s, _, b in w.graph.blocks if colour[s]]
-    to_white = _operator(w, ahead, back)
-    to_black = _operator(w, back, ahead)
+    n, (split, _), options = sum(sizes), sizes, _accuracy(w)
+    first, second = slice(0, split), slice(split, n)
+    to_second = _operator(w, blocks.ahead, blocks.back)
+    to_first = _operator(w, blocks.back, blocks.ahead)
 
-    def through(apply: Any, here: bool) -> Any:
+    def through(apply: Any, here: slice, there: slice) -> Any:
+        full = np.zeros_like(options["like"], options["dtype"], shape=n)  # stays zero but for ``here``
+
         def one(x: np.ndarray) -> np.ndarray:
-            full = np.zeros(w.graph.num_nodes, x.dtype, like=x)
-            for whole, part in slices[here]:
-                full[whole] = x[part]
-            image = apply(full)
-            out = np.empty(sizes[not here], image.dtype, like=x)
-            for whole, part in slices[not here]:
-                out[part] = image[whole]
-            return out
+            full[here] = x
+            image: np.ndarray = apply(full)[there]
+            return image
 
         return _rows(one)
 
-    return through(to_white, False), through(to_black, True), (sizes[True], sizes[False]), to_white
+    return through(to_second, first, second), through(to_first, second, first), to_second
 
 
 @metric("spectral_gap")
@@ -108,19 +99,19 @@ def spectral_gap(w: Workspace) -> Measured:
     """
     if isinstance(w, Together):
         return spectra.gaps(w, _accuracy(w)["tol"], _single(w))
-    colour = two_colours(w)
-    if colour is None:
+    blocks = by_colour(w)
+    if blocks.sizes is None:
         apply = _symmetric(w)
         values, info = extreme_eigenvalues(_rows(apply), w.graph.num_nodes, 3, seed=w.seed, **_accuracy(w))
         magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
         return Measured(magnitude[0] - magnitude[2], _note(info, "Lanczos on the adjacency", apply))
-    to_white, to_black, shape, engine = _halves(w, colour)
+    to_second, to_first, engine = _halves(w, blocks, blocks.sizes)
     large = w.graph.num_nodes >= LARGE  # small ones do without the compressed adjacency
     connected = large and w.forest[0] - int((w.degree == 0).sum()) <= 1
     values, info = singular_values(
-        to_white,
-        to_black,
-        shape,
+        to_second,
+        to_first,
+        blocks.sizes[::-1],
         2,
         seed=w.seed,
         copies=not connected,
@@ -131,11 +122,14 @@ def spectral_gap(w: Workspace) -> Measured:
 
 
 def _start(w: Workspace, strength: Any) -> Any:
-    """A first vector for the largest eigenvalue of the Laplacian: see `colours.laplacian_signs`."""
+    """A first vector for the largest eigenvalue of the Laplacian: see `colours.laplacian_signs`.
+
+    Nodes are in the order of `by_colour`.
+    """
     largest = float(strength.max()) if len(strength) else 0.0
     if not 0 < largest < np.inf:
         return None
-    start = np.asarray(laplacian_signs(w, strength.dtype.type), like=strength)
+    start = np.asarray(laplacian_signs(w, strength.dtype.type, numbered=True), like=strength)
     for _ in range(2):
         start *= strength
         start *= strength.dtype.type(1 / largest)

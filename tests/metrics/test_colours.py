@@ -9,7 +9,7 @@ from torch import nn
 
 import mge_gpu
 from mge_gpu.metrics import METRICS, Workspace
-from mge_gpu.metrics.colours import laplacian_signs, two_colours
+from mge_gpu.metrics.colours import by_colour, laplacian_signs, two_colours
 from mge_gpu.metrics.expansion import _start
 
 
@@ -50,13 +50,14 @@ def test_signs_are_those_of_the_last_eigenvector(sizes: list[int], seed: int) ->
     np.testing.assert_allclose(
         values, np.linalg.eigvalsh(laplacian(w.graph, 1)), atol=1e-5 * values[-1] + 1e-12
     )
-    strength = np.diag(laplacian(w.graph))
+    order = np.argsort(laplacian_signs(w, np.float64) < 0, kind="stable")  # colour by colour
+    strength = np.diag(laplacian(w.graph))[order]
     start = _start(w, strength)
     if values[-1] == 0:
         assert start is None
         return
     top = vectors[:, values > values[-1] * (1 - 1e-9)]
-    share = np.linalg.norm(top.T @ start) / np.linalg.norm(start)
+    share = np.linalg.norm(top[order].T @ start) / np.linalg.norm(start)
     assert share > 0.5 / np.sqrt(w.num_nodes)  # as a random vector has it, or more
     signs = laplacian_signs(w, np.float64)
     if top.shape[1] == 1:
@@ -80,11 +81,31 @@ def test_components_of_any_weight(seed: int) -> None:
     assert METRICS["spectral_radius"](w).value == pytest.approx(expected, rel=1e-4)
 
 
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(0, 10**6))
+def test_blocks_by_colour_are_the_adjacency_in_another_order(sizes: list[int], seed: int) -> None:
+    model = weighted([nn.Linear(a, b, bias=False) for a, b in zip(sizes, sizes[1:], strict=False)], seed)
+    w = Workspace(mge_gpu.encode(model, (sizes[0],)))
+    signs = laplacian_signs(w, np.float64)
+    order = np.argsort(signs < 0, kind="stable")
+    half = w.graph.to_scipy().toarray().astype(np.float64)[order][:, order]
+    blocks = by_colour(w)
+    assert blocks.sizes == ((signs > 0).sum(), (signs < 0).sum()) and by_colour(w) is blocks
+    np.testing.assert_array_equal(laplacian_signs(w, np.float64, numbered=True), signs[order])
+    x, split = np.random.default_rng(seed).random(w.num_nodes), blocks.sizes[0]
+    across = half + half.T
+    across[split:] = 0  # from the first colour only
+    ahead = w.backend.operator(blocks.ahead, blocks.back)
+    np.testing.assert_allclose(ahead(np.where(np.arange(len(x)) < split, x, 0)), x @ across, atol=1e-9)
+    every = w.backend.operator(blocks.every, blocks.every)
+    np.testing.assert_allclose(every(x), x @ (half + half.T), rtol=1e-6, atol=1e-9)
+
+
 def test_without_two_colours_the_vector_is_random() -> None:
     torch.manual_seed(0)
     graph = mge_gpu.encode(Shortcut(), (3,))
     w, other = Workspace(graph, seed=1), Workspace(graph, seed=2)
     assert two_colours(w) is None
+    assert by_colour(w).sizes is None and by_colour(w).every == w.blocks
     signs = laplacian_signs(w, np.float32)
     assert signs.dtype == np.float32 and len(np.unique(signs)) == graph.num_nodes
     assert not np.array_equal(signs, laplacian_signs(other, np.float32))
