@@ -30,19 +30,21 @@ class Basis:
         self.vectors = np.empty((capacity, length), dtype, like=like)  # (capacity, length)
         self.size = 0
 
-    def remove(self, x: Vectors, first: int = 0, lead: int = 0) -> Vectors:  # (b, length) -> (size, b)
-        """Make the rows of ``x`` orthogonal to the basis, in place; returns what was removed.
+    def remove(self, x: Vectors, first: int = 0, lead: int = 0) -> tuple[Vectors, Vectors]:  # (b, length)
+        """Make the rows of ``x`` orthogonal to the basis, in place.
 
-        The rows go one by one. Vectors from ``lead`` on and before ``first`` are left out, with zeros in
-        what is returned.
+        The rows go one by one. Vectors from ``lead`` on and before ``first`` are left out.
+
+        Returns:
+            what was removed (size, b), with zeros for vectors left out, and the rows' lengths then (b,).
         """
-        out = np.zeros((self.size, len(x)))
+        out, lengths = np.zeros((self.size, len(x))), np.zeros(len(x))
         lead = min(lead, first)
         for column, row in enumerate(x):
             if lead:
-                out[:lead, column] = kernels.remove(self.vectors[:lead], row)
-            out[first:, column] = kernels.remove(self.vectors[first : self.size], row)
-        return out
+                out[:lead, column], _ = kernels.remove(self.vectors[:lead], row)
+            out[first:, column], lengths[column] = kernels.remove(self.vectors[first : self.size], row)
+        return out, lengths
 
     def append(self, x: Vectors) -> None:  # (b, length)
         """Add rows that are orthonormal and orthogonal to the basis."""
@@ -77,7 +79,7 @@ def random_vectors(generator: np.random.Generator, shape: tuple[int, ...], like:
 
 
 def orthonormalise(
-    basis: Basis, x: Vectors, scale: float, generator: np.random.Generator
+    basis: Basis, x: Vectors, lengths: Vectors, scale: float, generator: np.random.Generator
 ) -> tuple[Vectors, Vectors]:
     """Orthonormal rows q, orthogonal to the basis, and r with x = rᵀ q up to rounding.
 
@@ -87,6 +89,7 @@ def orthonormalise(
 
     Args:
         x: (b, length), orthogonal to the basis already; overwritten.
+        lengths: (b,), of its rows.
         scale: length of the rows before they were made orthogonal to the basis.
 
     Returns:
@@ -104,7 +107,7 @@ def orthonormalise(
             for f, other in zip(found, q[:used], strict=True):
                 row -= f * other
             r[:used, column] += found
-        norm = kernels.norm(row)
+        norm = kernels.norm(row) if used else float(lengths[column])
         if norm > floor and used < room:
             r[used, column] = norm
             row /= norm

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-PIECE = 1 << 26
+PIECE = 1 << 28
 """Bytes of a basis that are widened at a time."""
 
 
@@ -36,23 +36,31 @@ def _dots(rows: Any, x: Any) -> Any:
     return total
 
 
-def remove(rows: Any, x: Any) -> np.ndarray:
-    """Make x orthogonal to orthonormal rows, in place, in two passes; returns what was removed, (m,)."""
-    if not len(rows):
-        return np.zeros(0)
-    removed = np.zeros(len(rows), like=x)
-    for _ in range(2):  # nothing is read back in between
+def remove(rows: Any, x: Any) -> tuple[np.ndarray, float]:
+    """Make x orthogonal to orthonormal rows, in place, in two passes; what was removed, (m,), and |x| then.
+
+    All of it is read back at once.
+    """
+    found = np.zeros(len(rows) + 1, like=x)
+    for _ in range(2 if len(rows) else 0):
         factors = _dots(rows, x)
         for part in _pieces(rows):
             x[part] -= factors @ rows[:, part].astype(np.float64)
-        removed += factors
-    return to_host(removed)
+        found[:-1] += factors
+    found[-1:] = _dots(x[None], x)
+    *removed, square = to_host(found)
+    return np.array(removed), float(np.sqrt(square))
 
 
-def less(x: Any, a: float, y: Any, z: Any | None) -> float:
-    """x -= a y in place; x . z afterwards, or x . x without z."""
-    x -= x.dtype.type(a) * y
-    return float(dots(x[None], x if z is None else z)[0])
+def advance(image: Any, beta: float, before: Any, now: Any) -> tuple[float, float]:
+    """`kernels.advance`: both numbers are read back at once."""
+    image -= image.dtype.type(beta) * before
+    found = np.zeros(2, like=image)
+    found[:1] = _dots(now[None], image)
+    image -= found[:1].astype(image.dtype) * now
+    found[1:] = _dots(image[None], image)
+    alpha, square = to_host(found).tolist()
+    return alpha, float(np.sqrt(square))
 
 
 def rotate(vectors: Any, size: int, combination: np.ndarray) -> None:

@@ -69,12 +69,16 @@ def _dots(rows: np.ndarray, x: np.ndarray, start: int, stop: int, out: np.ndarra
 def _subtract(
     rows: np.ndarray, x: np.ndarray, factors: np.ndarray, start: int, stop: int, again: bool, out: np.ndarray
 ) -> None:
-    """x -= factors . rows over start..stop; then, with ``again``, out[i] += rows[i] . x."""
+    """x -= factors . rows over start..stop; then out[-1] += x . x and, ``again``, out[i] += rows[i] . x."""
     for at in range(start, stop, PIECE):
         part = x[at : min(at + PIECE, stop)]
         _less_of(rows, factors, at, part)
         if again:
             _dots_of(rows, part, at, out)
+        total = 0.0
+        for j in range(len(part)):
+            total += part[j] * part[j]
+        out[-1] += total
 
 
 def _ranges(n: int) -> list[int]:
@@ -97,23 +101,31 @@ def dots(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
     return total
 
 
-def remove(rows: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Make x (n,) orthogonal to orthonormal rows (m, n), in place; returns what was removed, (m,).
+def remove(rows: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
+    """Make x (n,) orthogonal to orthonormal rows (m, n), in place; what was removed, (m,), and |x| then.
 
     Twice, since once is not enough in floating point (Giraud, Langou and Rozložník, 2005).
+
+    >>> x = np.array([3.0, 4.0])
+    >>> remove(np.array([[1.0, 0.0]]), x), x.tolist()
+    ((array([3.]), 4.0), [0.0, 4.0])
     """
     if not isinstance(x, np.ndarray):
         return device.remove(rows, x)
-    first = dots(rows, x)
-    cuts = _ranges(len(x))
-    out = np.zeros((len(cuts) - 1, len(rows)))
-    run(lambda k: _subtract(rows, x, first, cuts[k], cuts[k + 1], True, out[k]), len(out), short=True)
-    second: np.ndarray = out.sum(0)
+    first, cuts = dots(rows, x), _ranges(len(x))
+
+    def subtract(factors: np.ndarray, again: bool) -> tuple[np.ndarray, float]:
+        out = np.zeros((len(cuts) - 1, len(rows) + 1))
+        run(lambda k: _subtract(rows, x, factors, cuts[k], cuts[k + 1], again, out[k]), len(out), short=True)
+        *found, square = out.sum(0)
+        return np.array(found), float(np.sqrt(square))
+
+    second, length = subtract(first, True)
     rounding = 4 * float(np.finfo(rows.dtype).eps) * float(np.sqrt((first**2).sum()))
     if np.abs(second).max(initial=0.0) <= rounding:  # once was enough, as far as the rows' precision goes
-        return first
-    run(lambda k: _subtract(rows, x, second, cuts[k], cuts[k + 1], False, out[k]), len(out), short=True)
-    return first + second
+        return first, length
+    _, length = subtract(second, False)
+    return first + second, length
 
 
 @_sum
@@ -134,15 +146,24 @@ def _step(x: np.ndarray, a: float, y: np.ndarray, z: np.ndarray, start: int, sto
     return total
 
 
-def less(x: np.ndarray, a: float, y: np.ndarray, z: np.ndarray | None = None) -> float:
-    """x -= a y in place; returns x . z afterwards, or x . x without z. All (n,) of one dtype.
+def advance(image: np.ndarray, beta: float, before: np.ndarray, now: np.ndarray) -> tuple[float, float]:
+    """A step of Lanczos with three vectors: (alpha, |image| at the end); all (n,) of one dtype.
 
-    >>> x = np.array([3.0, 4.0])
-    >>> less(x, 1.0, np.array([0.0, 4.0])), x.tolist()
-    (9.0, [3.0, 0.0])
+    The image of ``now`` becomes image - beta before - alpha now, in place; alpha makes it orthogonal to
+    ``now``, whose length is 1.
+
+    >>> image = np.array([3.0, 4.0, 1.0])
+    >>> advance(image, 2.0, np.array([0.0, 0.0, 0.5]), np.array([1.0, 0.0, 0.0])), image.tolist()
+    ((3.0, 4.0), [0.0, 4.0, 0.0])
     """
-    if not isinstance(x, np.ndarray):
-        return device.less(x, a, y, z)
+    if not isinstance(image, np.ndarray):
+        return device.advance(image, beta, before, now)
+    alpha = _less(image, beta, before, now)
+    return alpha, float(np.sqrt(_less(image, alpha, now)))
+
+
+def _less(x: np.ndarray, a: float, y: np.ndarray, z: np.ndarray | None = None) -> float:
+    """x -= a y in place; returns x . z afterwards, or x . x without z."""
     cuts, other = _ranges(len(x)), x if z is None else z
     factor = x.dtype.type(a)
     parts = run(

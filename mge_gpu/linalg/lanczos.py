@@ -179,8 +179,8 @@ class _Lanczos:
         """A random first block: every eigenvector has about the same share in it."""
         vectors = self.basis.vectors
         x = random_vectors(self.generator, (b, vectors.shape[1]), vectors)
-        self.basis.remove(x)
-        self.next, _ = orthonormalise(self.basis, x, 0.0, self.generator)
+        _, lengths = self.basis.remove(x)
+        self.next, _ = orthonormalise(self.basis, x, lengths, 0.0, self.generator)
 
     def converge(self, tol: float) -> bool:
         """Step, restarting where the basis is full, until the values are accurate; False on giving up."""
@@ -234,16 +234,18 @@ class _Lanczos:
         self.basis.append(self.next)
         block = self.basis.last(b)  # as it is stored, so that the projection is that of the basis
         image = self.apply(block).astype(np.float64)
-        if image.shape != block.shape or not all(np.isfinite(kernels.norm(row)) for row in image):
+        if image.shape != block.shape:
             raise MetricError(
-                f"the operator returned NaN, Inf or another shape: {image.shape} for an input of "
-                f"{block.shape}; expected finite values of the same shape"
+                f"the operator returned another shape: {image.shape} for an input of {block.shape}; "
+                "expected the same shape"
             )
         self.products, self.iterations = self.products + b, self.iterations + 1
         blocks = b > 1 or self.coupling.shape[1] > 1
         double = self.basis.vectors.dtype == np.float64
         first = 0 if blocks or double or self.fully else max(before - 1, 0)
-        found = self.basis.remove(image, first, self.locked)
+        found, lengths = self.basis.remove(image, first, self.locked)
+        if not np.isfinite(lengths).all():  # of NaN and Inf nothing else is left
+            raise MetricError("the operator returned NaN or Inf; expected finite values")
         self.fully = max(self.fully - 1, 0)
         size = self.basis.size
         projected = np.zeros((size, size))
@@ -253,24 +255,26 @@ class _Lanczos:
         projected[before:, before:] = (found[before:] + found[before:].T) / 2
         self.projected = projected
         if b == 1:
-            self._follow_loss(image, first)
+            self._follow_loss(image, first, lengths)
         scale = float(np.abs(projected).max())
-        self.next, self.coupling = orthonormalise(self.basis, image, scale, self.generator)
+        self.next, self.coupling = orthonormalise(self.basis, image, lengths, scale, self.generator)
         self.exhausted = len(self.next) == 0
         full = size + len(self.next) > self.basis.vectors.shape[0]
         self.solved = self.exhausted or full or self.iterations % EVERY == 0
         if self.solved:
             self._solve()
 
-    def _follow_loss(self, image: Vectors, first: int) -> None:
+    def _follow_loss(self, image: Vectors, first: int, lengths: Vectors) -> None:  # (1, n), (1,)
         """Estimate the cosines between the image and the basis; where they are large, remove them.
+
+        ``lengths`` is the image's, changed with it.
 
         With w_j = V^T v_j, of A V = V T + (next vector) (coupling) follows the loss of the next vector:
         T w_j - alpha_j w_j - beta_j w_(j-1), divided by its length.
         """
         size = self.basis.size
         eps = float(np.finfo(self.basis.vectors.dtype).eps)
-        length = kernels.norm(image[0])
+        length = float(lengths[0])
         if first == 0:
             self.loss_before, self.loss = self.loss, np.full(size, eps)
             return
@@ -283,7 +287,7 @@ class _Lanczos:
         grown = (np.abs(grown) + eps * scale) / max(length, eps * scale, np.finfo(np.float64).tiny)
         grown[-2:] = eps
         if grown.max() > SEMIORTHOGONAL:
-            self.basis.remove(image)
+            _, lengths[:] = self.basis.remove(image)
             self.fully = 1
             grown = np.full(size, eps)
         self.loss_before, self.loss = self.loss, grown

@@ -64,8 +64,7 @@ def largest_eigenvalue(
         image = apply(now).astype(dtype, copy=False)
         if image is now or (like is None and np.may_share_memory(image, now)):
             image = image.copy()
-        alpha = kernels.less(image, beta, before, now)
-        beta = float(np.sqrt(kernels.less(image, alpha, now)))
+        alpha, beta = kernels.advance(image, beta, before, now)
         alphas.append(alpha)
         if not np.isfinite(beta):
             raise MetricError("the operator returned NaN or Inf; expected finite values")

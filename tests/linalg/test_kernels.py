@@ -1,9 +1,12 @@
-"""Sums over long vectors against NumPy, on one thread and on two."""
+"""Sums over long vectors against NumPy, on one thread and on two, and how often a GPU is waited for."""
 
 import numpy as np
 import pytest
 
 from mge_gpu.linalg import kernels
+from mge_gpu.linalg.lanczos import extreme_eigenvalues
+from mge_gpu.linalg.largest import largest_eigenvalue
+from tests.kernels.strict import DeviceArray
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -18,7 +21,8 @@ def test_remove_leaves_nothing_inside_the_rows(
     rows = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((n, m)))[0].T, dtype)
     x = rng.standard_normal(n)
     before = x.copy()
-    found = kernels.remove(rows, x)
+    found, length = kernels.remove(rows, x)
+    assert length == pytest.approx(np.linalg.norm(x), rel=1e-9)
     np.testing.assert_allclose(found, rows.astype(float) @ before, atol=1e-5)
     np.testing.assert_allclose(x, before - found @ rows.astype(float), atol=1e-9)
     assert np.abs(rows.astype(float) @ x).max() < (1e-6 if dtype is np.float32 else 1e-13) * np.sqrt(n)
@@ -30,3 +34,24 @@ def test_dot_and_norm(n: int) -> None:
     x, y = rng.standard_normal((2, n))
     assert kernels.dot(x, y) == pytest.approx(float((x * y).sum()), rel=1e-10, abs=1e-10)
     assert kernels.norm(x) == pytest.approx(float(np.sqrt((x * x).sum())), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", ["extreme", "largest"])
+def test_an_iteration_reads_back_once(method: str, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In single precision once more where vectors are made orthogonal again, which is not each time."""
+    reads = []
+    for name in ("get", "__int__", "__float__", "__bool__"):
+        read = getattr(DeviceArray, name)
+        monkeypatch.setattr(DeviceArray, name, lambda self, read=read: (reads.append(1), read(self))[1])
+    diagonal = np.random.default_rng(0).standard_normal(400).astype(dtype)
+    given, like = DeviceArray(diagonal), DeviceArray(np.zeros(0, dtype))
+    if method == "extreme":
+        values, info = extreme_eigenvalues(lambda x: x * given, 400, 2, dtype=dtype, like=like, copies=False)
+        expected = np.sort(np.abs(diagonal))[:-3:-1]
+    else:
+        value, info = largest_eigenvalue(lambda x: x * given, 400, dtype=dtype, like=like)
+        values, expected = np.array([value]), diagonal.max()
+    np.testing.assert_allclose(np.abs(values), expected, rtol=1e-4)
+    again = info.iterations // 2 if method == "extreme" and dtype is np.float32 else 0
+    assert info.iterations < len(reads) <= info.iterations + 1 + again
