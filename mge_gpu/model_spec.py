@@ -164,8 +164,14 @@ def _from_factory(spec: str, module: str, name: str, seed: int) -> torch.nn.Modu
 def _called(spec: str, factory: Callable[[], Any], seed: int) -> torch.nn.Module:
     try:
         # Seeded anew: importing the factory's module, which happens once, may have drawn numbers.
+        untouched = not torch.cuda.is_initialized()
         with _seeded(seed):
             model = factory()
+        if (
+            untouched and torch.cuda.is_initialized()
+        ):  # it may have drawn numbers on a GPU: from the seed, too
+            with _seeded(seed):
+                model = factory()
     except MGEError:
         raise
     except Exception as error:
@@ -214,10 +220,15 @@ def _seeded(seed: int) -> Iterator[None]:
     import numpy
 
     python_state, numpy_state = random.getstate(), numpy.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    # To ask GPUs that nobody has used for their states would start each of them, and take memory there.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         random.seed(seed)
         numpy.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        # torch.manual_seed would also seed every other accelerator.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
         try:
             yield
         finally:

@@ -115,6 +115,28 @@ def test_the_seed_decides_the_weights_and_nobody_elses_numbers(project):
     assert (before[2] == numpy.random.get_state()[1]).all()
 
 
+def test_gpus_stay_as_they_are_until_a_model_is_made_on_one(project, monkeypatch):
+    """To read the state of a GPU's generator would start it: each GPU of a server, for work on the CPU."""
+    started, forked, seeded = [], [], []
+    fork = torch.random.fork_rng
+
+    def recorded(devices):
+        forked.append(list(devices))
+        return fork(devices=[])
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(started))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.random, "fork_rng", recorded)
+    load_model("nets_of_mine:small", 5)
+    assert not any(forked) and not seeded
+    monkeypatch.setattr(sys.modules["nets_of_mine"], "small", lambda: started.append(1) or nn.Linear(1, 1))
+    load_model("nets_of_mine:small", 6)
+    assert len(started) == 2 and forked[-1] == [0, 1] and seeded == [6]
+    load_model("nets_of_mine:small", 7)
+    assert len(started) == 3 and seeded == [6, 7, 7]
+
+
 def test_saved_program(tmp_path):
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     path = tmp_path / "net.pt2"
