@@ -75,11 +75,14 @@ class Backend(Protocol):
         backward: Sequence[Block],
         single: bool = False,
         prepared: dict[Any, Any] | None = None,
-    ) -> Callable[[Any], Any]:
+    ) -> Callable[..., Any]:
         """x -> A^T x over the blocks in ``forward`` plus A x over those in ``backward``, (N,) of x's dtype.
 
         ``single``: multiply and add in float32, about twice as fast. Operators that are given the same
         ``prepared`` (at first an empty dict) share what they keep of their blocks, which must outlive it.
+
+        A second argument ``out``, (N,) of x's dtype and not x, may be written to and returned in place of a
+        new array.
         """
 
     # The next three may share another ``prepared``.

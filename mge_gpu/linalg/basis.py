@@ -29,6 +29,14 @@ class Basis:
     ) -> None:
         self.vectors = np.empty((capacity, length), dtype, like=like)  # (capacity, length)
         self.size = 0
+        self._wide = np.empty((0, length), like=like)
+
+    def wide(self, x: NDArray[np.floating]) -> Vectors:  # (b, length)
+        """A copy in float64, in the memory of the last one: long vectors take long to ask the system for."""
+        if self._wide.shape != x.shape:
+            self._wide = np.empty(x.shape, like=self.vectors)
+        self._wide[:] = x
+        return self._wide
 
     def remove(self, x: Vectors, first: int = 0, lead: int = 0) -> tuple[Vectors, Vectors]:  # (b, length)
         """Make the rows of ``x`` orthogonal to the basis, in place.
@@ -93,12 +101,12 @@ def orthonormalise(
         scale: length of the rows before they were made orthogonal to the basis.
 
     Returns:
-        q (b', length) and r (b', b), b' <= b.
+        q (b', length), the first rows of ``x``, and r (b', b), b' <= b.
     """
     b, length = x.shape
     floor = 16 * float(np.finfo(basis.vectors.dtype).eps) * scale
     room = min(b, length - basis.size)
-    q, r = np.empty((room, length), like=x), np.zeros((room, b))
+    q, r = x[:room], np.zeros((room, b))  # a row is in its place, or goes to one that was read before
     used = 0
     for column in range(b):
         row = x[column]
@@ -111,8 +119,10 @@ def orthonormalise(
         if norm > floor and used < room:
             r[used, column] = norm
             row /= norm
-            # what rounding left inside the basis is large beside a short row only: remove it once more
-            q[used] = row if norm > 1e-3 * scale else _direction(basis, q[:used], row)
+            if norm <= 1e-3 * scale:  # what rounding left inside the basis is large beside it
+                _direction(basis, q[:used], row)
+            if used < column:
+                q[used] = row
             used += 1
     while used < room:
         q[used] = _direction(basis, q[:used], random_vectors(generator, (length,), x))
@@ -121,7 +131,7 @@ def orthonormalise(
 
 
 def _direction(basis: Basis, q: Vectors, x: Vectors) -> Vectors:
-    """``x`` made orthogonal to the basis and to ``q``, of length 1."""
+    """``x`` made orthogonal to the basis and to ``q``, of length 1, in place."""
     for _ in range(2):
         basis.remove(x[None])
         for other in q:

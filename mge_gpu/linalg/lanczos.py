@@ -71,7 +71,8 @@ def extreme_eigenvalues(
 
     Args:
         apply: the operator on a block of vectors, (b, n) -> (b, n), one vector a row, which it must leave as
-            they are. They have the dtype of the basis; the images may have either.
+            they are. They have the dtype of the basis; the images may have either, and may be overwritten
+            by the next call.
         n: dimension.
         k: how many eigenvalues; fewer come back where n < k.
         which: "LM" largest absolute value, "LA" largest.
@@ -170,10 +171,8 @@ class _Lanczos:
         self.exhausted = self.solved = False
         self.locked = 0  # leading vectors that every image is made orthogonal to
         self.fully = 2  # steps to come that make the image orthogonal to the whole basis
-        self.loss, self.loss_before = (
-            np.zeros(0),
-            np.zeros(0),
-        )  # estimated cosines of the next vector, the last
+        # estimated cosines of the next vector and of the last with the basis
+        self.loss, self.loss_before = np.zeros(0), np.zeros(0)
 
     def start(self, b: int) -> None:
         """A random first block: every eigenvector has about the same share in it."""
@@ -233,26 +232,24 @@ class _Lanczos:
         b, before = len(self.next), self.basis.size
         self.basis.append(self.next)
         block = self.basis.last(b)  # as it is stored, so that the projection is that of the basis
-        image = self.apply(block).astype(np.float64)
-        if image.shape != block.shape:
-            raise MetricError(
-                f"the operator returned another shape: {image.shape} for an input of {block.shape}; "
-                "expected the same shape"
-            )
+        found = self.apply(block)
+        if found.shape != block.shape:
+            raise MetricError(f"the operator returned {found.shape}, expected the shape given, {block.shape}")
+        image = self.basis.wide(found)
         self.products, self.iterations = self.products + b, self.iterations + 1
         blocks = b > 1 or self.coupling.shape[1] > 1
         double = self.basis.vectors.dtype == np.float64
         first = 0 if blocks or double or self.fully else max(before - 1, 0)
-        found, lengths = self.basis.remove(image, first, self.locked)
+        removed, lengths = self.basis.remove(image, first, self.locked)
         if not np.isfinite(lengths).all():  # of NaN and Inf nothing else is left
             raise MetricError("the operator returned NaN or Inf; expected finite values")
         self.fully = max(self.fully - 1, 0)
         size = self.basis.size
         projected = np.zeros((size, size))
         projected[:before, :before] = self.projected
-        projected[:, before:] = found
-        projected[before:] = found.T
-        projected[before:, before:] = (found[before:] + found[before:].T) / 2
+        projected[:, before:] = removed
+        projected[before:] = removed.T
+        projected[before:, before:] = (removed[before:] + removed[before:].T) / 2
         self.projected = projected
         if b == 1:
             self._follow_loss(image, first, lengths)

@@ -29,7 +29,8 @@ def largest_eigenvalue(
     """The algebraically largest eigenvalue of a symmetric operator on (n,) vectors of ``dtype``.
 
     The vectors are arrays of the kind of ``like`` (CuPy's, say); NumPy's by default. The first is ``start``
-    (n,), which must not be orthogonal to the eigenvectors wanted, or random numbers of ``seed``.
+    (n,), which must not be orthogonal to the eigenvectors wanted, or random numbers of ``seed``. Images that
+    ``apply`` returns are written to; it may write to them again, and return them, three calls later.
 
     Loss of orthogonality only repeats eigenvalues that have converged already, and leaves the residual
     beta_m |s_m| of the largest one true (Paige, Linear Algebra and its Applications 34, 1980). So

@@ -1,6 +1,7 @@
 """Expansion: extreme eigenvalues of the weighted adjacency and Laplacian."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -67,24 +68,32 @@ def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
 def _halves(w: Workspace, blocks: Numbered, sizes: tuple[int, int]) -> tuple[Any, Any, Any]:
     """Products with the block between two colours: (to the second, to the first, engine).
 
-    Vectors are of the nodes of one colour.
+    Vectors are of the nodes of one colour; a product may be overwritten by the next one.
     """
-    n, (split, _), options = sum(sizes), sizes, _accuracy(w)
+    n, (split, _) = sum(sizes), sizes
     first, second = slice(0, split), slice(split, n)
     to_second = _operator(w, blocks.ahead, blocks.back)
     to_first = _operator(w, blocks.back, blocks.ahead)
+    ahead, back = _vectors(w, n, 2)  # what is read of one colour, and what was written of the other
 
-    def through(apply: Any, here: slice, there: slice) -> Any:
-        full = np.zeros_like(options["like"], options["dtype"], shape=n)  # stays zero but for ``here``
-
-        def one(x: np.ndarray) -> np.ndarray:
-            full[here] = x
-            image: np.ndarray = apply(full)[there]
-            return image
+    def through(apply: Any, here: slice, there: slice, x: Any, y: Any) -> Any:
+        def one(given: Any) -> Any:
+            x[here] = given
+            return apply(x, y)[there]
 
         return _rows(one)
 
-    return through(to_second, first, second), through(to_first, second, first), to_second
+    return (
+        through(to_second, first, second, ahead, back),
+        through(to_first, second, first, back, ahead),
+        to_second,
+    )
+
+
+def _vectors(w: Workspace, n: int, count: int) -> list[Any]:
+    """Vectors of zeros in the precision of the spectral metrics."""
+    options = _accuracy(w)
+    return [np.zeros_like(options["like"], options["dtype"], shape=n) for _ in range(count)]
 
 
 @metric("spectral_gap")
@@ -101,8 +110,10 @@ def spectral_gap(w: Workspace) -> Measured:
         return spectra.gaps(w, _accuracy(w)["tol"], _single(w))
     blocks = by_colour(w)
     if blocks.sizes is None:
-        apply = _symmetric(w)
-        values, info = extreme_eigenvalues(_rows(apply), w.graph.num_nodes, 3, seed=w.seed, **_accuracy(w))
+        apply, n = _symmetric(w), w.graph.num_nodes
+        (image,) = _vectors(w, n, 1)
+        products = _rows(lambda x: apply(x, image))
+        values, info = extreme_eigenvalues(products, n, 3, seed=w.seed, **_accuracy(w))
         magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
         return Measured(magnitude[0] - magnitude[2], _note(info, "Lanczos on the adjacency", apply))
     to_second, to_first, engine = _halves(w, blocks, blocks.sizes)
@@ -144,8 +155,12 @@ def spectral_radius(w: Workspace) -> Measured:
     apply, n = _symmetric(w), w.graph.num_nodes
     options = _accuracy(w) | {"tol": TOLERANCE}
     strength = apply(np.ones_like(options["like"], options["dtype"], shape=n))
+    images = cycle(_vectors(w, n, 3))
     value, info = largest_eigenvalue(
-        lambda x: kernels.diagonal_less(strength, x, apply(x)), n, start=_start(w, strength), **options
+        lambda x: kernels.diagonal_less(strength, x, apply(x, next(images))),
+        n,
+        start=_start(w, strength),
+        **options,
     )
     return Measured(value, _note(info, "Lanczos on the Laplacian", apply))
 
@@ -191,4 +206,4 @@ def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[
 
 def _rows(apply):  # type: ignore[no-untyped-def]
     """Apply a vector function to each row of a (b, n) array."""
-    return lambda rows: apply(rows[0])[None] if len(rows) == 1 else np.stack([apply(x) for x in rows])
+    return lambda rows: apply(rows[0])[None] if len(rows) == 1 else np.stack([apply(x).copy() for x in rows])

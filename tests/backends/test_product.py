@@ -1,5 +1,8 @@
 """Both engines of the product against the materialised matrix, and against each other."""
 
+from typing import Any
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -72,8 +75,28 @@ def test_engines(engine: str | None, dtype: type, threads: str, monkeypatch: pyt
             expected = matrix @ x.astype(np.float64)
             scale = np.abs(expected).max()
             np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
+            first, room = found.copy(), np.full_like(x, np.nan)
+            assert apply(-2 * x, room) is room
+            np.testing.assert_allclose(room, -2 * expected, atol=2e-5 * scale)
+            np.testing.assert_array_equal(apply(x, room), first)
+            np.testing.assert_array_equal(found, first)
             if engine is not None:
                 assert (apply.dense, apply.sparse)[engine == "sparse"] == len(blocks)
+
+
+def test_vectors_of_a_product_that_broke_off_are_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C tasks under way still write to them."""
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    graph = mge_gpu.encode(nn.Conv2d(3, 40, 3, padding=1), (3, 64, 64))
+    blocks, kept = [b for _, _, b in graph.blocks], dict[Any, Any]()
+    apply, x = product.operator(blocks, blocks, engine="sparse", prepared=kept), np.ones(graph.num_nodes)
+    expected, (before,) = apply(x), kept["spare", np.float64]
+    assert apply(x) is not None and kept["spare", np.float64][0] is before
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(product.SparseBlock, "add", Mock(side_effect=KeyboardInterrupt))
+        apply(x)
+    assert kept["spare", np.float64] == []
+    np.testing.assert_array_equal(apply(x), expected)
 
 
 def test_choice_follows_density() -> None:

@@ -87,7 +87,7 @@ class CpuBackend:
         backward: Sequence[Block],
         single: bool = False,
         prepared: dict[Any, Any] | None = None,
-    ) -> Callable[[np.ndarray], np.ndarray]:
+    ) -> Callable[..., np.ndarray]:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
         dtype = np.float32 if single else np.float64
         return product.operator(forward, backward, dtype, prepared=prepared)

@@ -295,16 +295,37 @@ def choose(
     return DenseBlock(b, pairs, parts, dtype) if engine == "dense" else SparseBlock(b, parts)
 
 
+def reached(blocks: Sequence[tuple[Block, bool, bool]]) -> slice:
+    """From the first to the last node that blocks add to, as targets (ahead) and as sources (back)."""
+    found = []
+    for b, ahead, back in blocks:
+        length = b.runs[:, 2] - 1
+        ends = (b.target_offset, b.target_channel_stride, b.target_channel, 0, ahead), (
+            b.source_offset, b.source_channel_stride, b.source_channel, 1, back
+        )  # fmt: skip
+        for offset, stride, channel, at, wanted in ends:
+            if wanted and len(b.tap):
+                last = b.runs[:, at] + np.maximum(b.runs[:, at + 3], 0) * length
+                found.append((offset, offset + int(channel.max()) * stride + int(last.max(initial=-1)) + 1))
+    return slice(min((a for a, _ in found), default=0), max((b for _, b in found), default=0))
+
+
 class Operator:
-    """x -> A^T x (towards targets) over some blocks plus A x over some; made by `operator`."""
+    """x -> A^T x (towards targets) over some blocks plus A x over some; made by `operator`.
+
+    ``written``: the nodes outside which products are zero. ``spare``: vectors for the cores to add into, used
+    again, since to ask the system for new ones and for their pages takes as long as a product may.
+    """
 
     def __init__(
         self,
         work: list[tuple[SparseBlock | DenseBlock, bool, bool]],
         parts: int,
         dtype: type[np.floating],
+        written: slice,
+        spare: list[np.ndarray],
     ) -> None:
-        self.work, self.parts, self.dtype = work, parts, dtype
+        self.work, self.parts, self.dtype, self.written, self.spare = work, parts, dtype, written, spare
         self.dense = sum(isinstance(block, DenseBlock) for block, _, _ in work)
         self.sparse = len(work) - self.dense
 
@@ -313,20 +334,36 @@ class Operator:
         """Which engines were chosen."""
         return f"{self.dense} blocks dense, {self.sparse} sparse"
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The product, (N,) float64, or float32 for a float32 ``x`` and operator."""
-        wide = np.asarray(x).dtype == np.float64
+    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The product, (N,) float64, or float32 for a float32 ``x`` and operator; see `Backend.operator`."""
+        wide, here = np.asarray(x).dtype == np.float64, self.written
         x = np.ascontiguousarray(x, self.dtype)
-        out = [np.zeros(len(x), self.dtype) for _ in range(self.parts)]
+        new = out is None or out.dtype != self.dtype
+        y = np.zeros(len(x), self.dtype) if out is None or new else out
+        parts = [y, *(self._spare(len(x)) for _ in range(self.parts - 1))]
 
         def task(k: int) -> None:
+            if k:
+                parts[k][here] = 0
+            elif not new:
+                y[:] = 0
             for block, ahead, back in self.work:
-                block.add(k, x, out[k], ahead, back)
+                block.add(k, x, parts[k], ahead, back)
 
         (run_serial if self.dense else run)(task, self.parts)
-        for extra in out[1:]:
-            out[0] += extra
-        return out[0].astype(np.float64, copy=False) if wide else out[0]
+        cuts = np.linspace(here.start, here.stop, self.parts + 1).astype(np.int64)
+
+        def join(k: int) -> None:
+            for extra in parts[1:]:
+                y[cuts[k] : cuts[k + 1]] += extra[cuts[k] : cuts[k + 1]]
+
+        run(join, self.parts, short=True)
+        self.spare += parts[1:]  # not after an interruption: tasks under way still write to them
+        return y.astype(np.float64, copy=False) if wide else y
+
+    def _spare(self, n: int) -> np.ndarray:
+        found = self.spare.pop() if self.spare else None
+        return found if found is not None and len(found) == n else np.empty(n, self.dtype)
 
 
 def operator(
@@ -352,4 +389,5 @@ def operator(
     for b, _, _ in chosen:
         if (key := (id(b), parts, dtype, engine)) not in ready:
             ready[key] = choose(b, parts, dtype, engine)
-    return Operator([(ready[id(b), parts, dtype, engine], f, back) for b, f, back in chosen], parts, dtype)
+    work_of = [(ready[id(b), parts, dtype, engine], ahead, back) for b, ahead, back in chosen]
+    return Operator(work_of, parts, dtype, reached(chosen), ready.setdefault(("spare", dtype), []))

@@ -176,10 +176,10 @@ class CudaBackend:
         backward: Sequence[Block],
         single: bool = False,
         prepared: dict[Any, Any] | None = None,
-    ) -> Callable[[Any], Any]:
+    ) -> Callable[..., Any]:
         """x -> A^T x (towards targets) over ``forward`` plus A x over ``backward``, (N,) of x's dtype."""
 
-        def there() -> Callable[[Any], Any]:
+        def there() -> Callable[..., Any]:
             if prepared is not None:
                 prepared.clear()  # the blocks that did fit
             return on_host(self, "operator", (forward, backward, single), {})  # type: ignore[no-any-return]

@@ -27,11 +27,11 @@ class Operator:
         gather: Gather | None,
         atomic: list[tuple[Resident, int, bool, bool]],
         dtype: Any,
-        there: Callable[[], Callable[[Any], Any]] | None,
+        there: Callable[[], Callable[..., Any]] | None,
     ) -> None:
         self.runtime, self.gather, self.atomic, self.dtype = runtime, gather, atomic, dtype
         self._there = there
-        self._on_host: Callable[[Any], Any] | None = None
+        self._on_host: Callable[..., Any] | None = None
 
     @property
     def how(self) -> str:
@@ -45,8 +45,8 @@ class Operator:
         parts += [f"{products} dense products"] if products else []
         return ", ".join([*parts, f"{len(self.atomic)} blocks by atomic additions"])
 
-    def __call__(self, x: Any) -> Any:
-        """The product, (N,) of x's dtype."""
+    def __call__(self, x: Any, out: Any = None) -> Any:
+        """The product, (N,) of x's dtype; never in ``out``, since torch has memory at hand."""
         with self.runtime.active():
             if self._there is None:
                 return self._product(x)
@@ -73,7 +73,7 @@ def operator(
     backward: Sequence[Block],
     single: bool,
     prepared: dict[Any, Any] | None,
-    there: Callable[[], Callable[[Any], Any]] | None,
+    there: Callable[[], Callable[..., Any]] | None,
     engine: str | None = None,
 ) -> Operator:
     """An operator over blocks; those that share ``prepared`` share what lies on the device.

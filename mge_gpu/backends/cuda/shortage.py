@@ -60,7 +60,7 @@ def on_host(backend: "CudaBackend", primitive: str, args: Any, kwargs: Any) -> A
         if isinstance(value, tuple):
             return type(value)(map(back, value))
         if callable(value):
-            return lambda x: back(value(host(x)))
+            return lambda x, out=None: back(value(host(x)))
         return (
             backend.xp.asarray(value) if isinstance(value, np.ndarray) and primitive not in ON_HOST else value
         )
