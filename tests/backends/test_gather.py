@@ -46,11 +46,16 @@ def assert_products(
         apply = backend.operator(
             [blocks[k] for k in forward], [blocks[k] for k in backward], single, prepared
         )
-        found = backend.host(apply(backend.xp.asarray(x)))
+        given = backend.xp.asarray(x)
+        found = backend.host(apply(given))
+        used = backend.xp.full(nodes, np.nan, np.float64)  # another precision where ``single``
+        again = backend.host(apply(given, used))
+        assert single or backend.host(used).tolist() == again.tolist()
         wanted = sum((expected[True][k] for k in forward), np.zeros(nodes))
         wanted = sum((expected[False][k] for k in backward), wanted)
         tolerance = (1e-4 if single else 1e-6) * max(np.abs(wanted).max(initial=0), 1)
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
+        for product in (found, again):
+            np.testing.assert_allclose(product, wanted, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("pairs", [positions.MOST_PAIRS, 0])

@@ -192,17 +192,16 @@ class Gather:
         """Where in [sums | x] what a leg reads begins."""
         return self.stage.size if leg.origin is None else self.stage.begin[leg.origin.key]
 
-    def __call__(self, x: Any) -> Any:
-        """The product, (N,) float32 or float64 as x is."""
-        y = self.runtime.xp.zeros(len(x), x.dtype)
+    def __call__(self, x: Any, out: Any) -> Any:
+        """The product, (N,) float32 or float64 as x is, in ``out``."""
+        y = out if self.turned is None else self.runtime.xp.empty_like(out)
+        y[:] = 0
         x = self._read(x)
         for first, items in self.launches:
             self._launch("gather", items, self.group, self.groups, self.leg, first, items, x, y)
         if self.dense:
             dense.add(self.dense, self.runtime.tensor(x), self.runtime.tensor(y))
-        if self.turned is None:
-            return y
-        return self._turn(y, True, self.runtime.xp.empty_like(y))
+        return out if self.turned is None else self._turn(y, True, out)
 
     def _read(self, x: Any) -> Any:
         """What legs read, [sums | x]: with positions running fastest in all partitions."""

@@ -46,21 +46,25 @@ class Operator:
         return ", ".join([*parts, f"{len(self.atomic)} blocks by atomic additions"])
 
     def __call__(self, x: Any, out: Any = None) -> Any:
-        """The product, (N,) of x's dtype; never in ``out``, since torch has memory at hand."""
+        """The product, (N,) of x's dtype; in ``out`` where that is given."""
         with self.runtime.active():
             if self._there is None:
-                return self._product(x)
+                return self._product(x, out)
             if self._on_host is None:
-                y = attempt(self.runtime, lambda: self._product(x))
+                y = attempt(self.runtime, lambda: self._product(x, out))
                 if y is not Outcome.SHORT:
                     return y
                 self.gather, self.atomic, self._on_host = None, [], self._there()
             return self._on_host(x)
 
-    def _product(self, x: Any) -> Any:
+    def _product(self, x: Any, out: Any) -> Any:
         xp, wanted = self.runtime.xp, x.dtype
         x = xp.ascontiguousarray(x, self.dtype)
-        y = xp.zeros(len(x), self.dtype) if self.gather is None else self.gather(x)
+        y = xp.empty(len(x), self.dtype) if out is None or out.dtype != self.dtype else out
+        if self.gather is None:
+            y[:] = 0
+        else:
+            self.gather(x, y)
         kernel = "product_f32" if self.dtype == np.float32 else "product_f64"
         for block, size, ahead, back in self.atomic:
             self.runtime.launch("product", kernel, size, block.table, np.bool_(ahead), np.bool_(back), x, y)
