@@ -32,7 +32,7 @@ def dots(rows: Any, x: Any) -> np.ndarray:
 def _dots(rows: Any, x: Any) -> Any:
     total = np.zeros(len(rows), like=x)
     for part in _pieces(rows):
-        total += rows[:, part].astype(np.float64) @ x[part].astype(np.float64)
+        total += rows[:, part].astype(np.float64, copy=False) @ x[part].astype(np.float64, copy=False)
     return total
 
 
@@ -45,7 +45,7 @@ def remove(rows: Any, x: Any) -> tuple[np.ndarray, float]:
     for _ in range(2 if len(rows) else 0):
         factors = _dots(rows, x)
         for part in _pieces(rows):
-            x[part] -= factors @ rows[:, part].astype(np.float64)
+            x[part] -= factors @ rows[:, part].astype(np.float64, copy=False)
         found[:-1] += factors
     found[-1:] = _dots(x[None], x)
     *removed, square = to_host(found)
