@@ -167,9 +167,7 @@ def _called(spec: str, factory: Callable[[], Any], seed: int) -> torch.nn.Module
         untouched = not torch.cuda.is_initialized()
         with _seeded(seed):
             model = factory()
-        if (
-            untouched and torch.cuda.is_initialized()
-        ):  # it may have drawn numbers on a GPU: from the seed, too
+        if untouched and torch.cuda.is_initialized():  # it may have drawn numbers there: from the seed, too
             with _seeded(seed):
                 model = factory()
     except MGEError:

@@ -295,7 +295,7 @@ def choose(
     return DenseBlock(b, pairs, parts, dtype) if engine == "dense" else SparseBlock(b, parts)
 
 
-def reached(blocks: Sequence[tuple[Block, bool, bool]]) -> slice:
+def written(blocks: Sequence[tuple[Block, bool, bool]]) -> slice:
     """From the first to the last node that blocks add to, as targets (ahead) and as sources (back)."""
     found = []
     for b, ahead, back in blocks:
@@ -390,4 +390,4 @@ def operator(
         if (key := (id(b), parts, dtype, engine)) not in ready:
             ready[key] = choose(b, parts, dtype, engine)
     work_of = [(ready[id(b), parts, dtype, engine], ahead, back) for b, ahead, back in chosen]
-    return Operator(work_of, parts, dtype, reached(chosen), ready.setdefault(("spare", dtype), []))
+    return Operator(work_of, parts, dtype, written(chosen), ready.setdefault(("spare", dtype), []))
