@@ -48,8 +48,8 @@ def remove(rows: Any, x: Any) -> tuple[np.ndarray, float]:
             x[part] -= factors @ rows[:, part].astype(np.float64, copy=False)
         found[:-1] += factors
     found[-1:] = _dots(x[None], x)
-    *removed, square = to_host(found)
-    return np.array(removed), float(np.sqrt(square))
+    removed = to_host(found)
+    return removed[:-1], float(np.sqrt(removed[-1]))
 
 
 def advance(image: Any, beta: float, before: Any, now: Any) -> tuple[float, float]:

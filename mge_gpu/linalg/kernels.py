@@ -117,8 +117,8 @@ def remove(rows: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
     def subtract(factors: np.ndarray, again: bool) -> tuple[np.ndarray, float]:
         out = np.zeros((len(cuts) - 1, len(rows) + 1))
         run(lambda k: _subtract(rows, x, factors, cuts[k], cuts[k + 1], again, out[k]), len(out), short=True)
-        *found, square = out.sum(0)
-        return np.array(found), float(np.sqrt(square))
+        total: np.ndarray = out.sum(0)
+        return total[:-1], float(np.sqrt(total[-1]))
 
     second, length = subtract(first, True)
     rounding = 4 * float(np.finfo(rows.dtype).eps) * float(np.sqrt((first**2).sum()))

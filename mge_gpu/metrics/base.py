@@ -40,7 +40,7 @@ class Workspace:
         self.graph, self.exact, self.seed = graph, exact, seed
         self.budget = sampling.BUDGET if budget is None else budget
         self.prepared: dict[Any, Any] = {}  # blocks as they were made ready for products
-        self.operators: dict[str, Any] = {}  # products that several metrics use, by name
+        self.operators: dict[str, Any] = {}  # products, and what they are of, for several metrics
         self.backend: Backend = graph.backend
 
     def forget(self) -> None:

@@ -39,7 +39,7 @@ class Numbered(NamedTuple):
 
     ahead: list[Block]  # from the first colour to the second
     back: list[Block]
-    sizes: tuple[int, int] | None  # nodes of each colour
+    sizes: list[int] | None  # nodes of the first colour and of the second
 
     @property
     def every(self) -> list[Block]:
@@ -70,7 +70,7 @@ def _by_colour(w: Workspace) -> Numbered:
             target_offset=block.target_offset - parts[t].offset + first[t],
         )
         legs[colour[s]].append(moved)
-    return Numbered(*legs, (sizes[0], sizes[1]))
+    return Numbered(*legs, sizes)
 
 
 def laplacian_signs(w: Workspace, dtype: Any, numbered: bool = False) -> np.ndarray:
@@ -89,6 +89,7 @@ def laplacian_signs(w: Workspace, dtype: Any, numbered: bool = False) -> np.ndar
     if colour is None:
         return np.random.default_rng(w.seed).standard_normal(w.num_nodes).astype(dtype, copy=False)
     networks = w.graph.num_nodes // max(w.num_nodes, 1)
-    order = sorted(range(len(colour)), key=colour.__getitem__) if numbered else range(len(colour))
-    sizes = [w.graph.partitions[p].size // max(networks, 1) for p in order]
-    return np.repeat(np.array([-1 if colour[p] else 1 for p in order], dtype), sizes)
+    sizes = [p.size // max(networks, 1) for p in w.graph.partitions]
+    if numbered and (of_colours := by_colour(w).sizes):
+        colour, sizes = [False, True], of_colours
+    return np.repeat(np.array([-1 if second else 1 for second in colour], dtype), sizes)

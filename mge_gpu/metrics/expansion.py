@@ -65,7 +65,7 @@ def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
     )
 
 
-def _halves(w: Workspace, blocks: Numbered, sizes: tuple[int, int]) -> tuple[Any, Any, Any]:
+def _halves(w: Workspace, blocks: Numbered, sizes: list[int]) -> tuple[Any, Any, Any]:
     """Products with the block between two colours: (to the second, to the first, engine).
 
     Vectors are of the nodes of one colour; a product may be overwritten by the next one.
@@ -122,7 +122,7 @@ def spectral_gap(w: Workspace) -> Measured:
     values, info = singular_values(
         to_second,
         to_first,
-        blocks.sizes[::-1],
+        (blocks.sizes[1], blocks.sizes[0]),
         2,
         seed=w.seed,
         copies=not connected,

@@ -89,7 +89,7 @@ def test_blocks_by_colour_are_the_adjacency_in_another_order(sizes: list[int], s
     order = np.argsort(signs < 0, kind="stable")
     half = w.graph.to_scipy().toarray().astype(np.float64)[order][:, order]
     blocks = by_colour(w)
-    assert blocks.sizes == ((signs > 0).sum(), (signs < 0).sum()) and by_colour(w) is blocks
+    assert blocks.sizes == [(signs > 0).sum(), (signs < 0).sum()] and by_colour(w) is blocks
     np.testing.assert_array_equal(laplacian_signs(w, np.float64, numbered=True), signs[order])
     x, split = np.random.default_rng(seed).random(w.num_nodes), blocks.sizes[0]
     across = half + half.T

@@ -15,6 +15,7 @@ from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.product_dense import DenseBlock, add_rows, load_rows, used_pairs
 from mge_gpu.backends.cpu.product_runs import SUM, collect, spread
+from mge_gpu.backends.cpu.reach import furthest, sides
 from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
@@ -299,14 +300,11 @@ def written(blocks: Sequence[tuple[Block, bool, bool]]) -> slice:
     """From the first to the last node that blocks add to, as targets (ahead) and as sources (back)."""
     found = []
     for b, ahead, back in blocks:
-        length = b.runs[:, 2] - 1
-        ends = (b.target_offset, b.target_channel_stride, b.target_channel, 0, ahead), (
-            b.source_offset, b.source_channel_stride, b.source_channel, 1, back
-        )  # fmt: skip
-        for offset, stride, channel, at, wanted in ends:
+        source, target = sides(b)
+        for side, wanted in ((target, ahead), (source, back)):
             if wanted and len(b.tap):
-                last = b.runs[:, at] + np.maximum(b.runs[:, at + 3], 0) * length
-                found.append((offset, offset + int(channel.max()) * stride + int(last.max(initial=-1)) + 1))
+                last = side.offset + int(side.channel.max()) * side.stride + furthest(side, b.runs)
+                found.append((side.offset, last + 1))
     return slice(min((a for a, _ in found), default=0), max((b for _, b in found), default=0))
 
 
@@ -338,15 +336,11 @@ class Operator:
         """The product, (N,) float64, or float32 for a float32 ``x`` and operator; see `Backend.operator`."""
         wide, here = np.asarray(x).dtype == np.float64, self.written
         x = np.ascontiguousarray(x, self.dtype)
-        new = out is None or out.dtype != self.dtype
-        y = np.zeros(len(x), self.dtype) if out is None or new else out
+        y = np.empty(len(x), self.dtype) if out is None or out.dtype != self.dtype else out
         parts = [y, *(self._spare(len(x)) for _ in range(self.parts - 1))]
 
         def task(k: int) -> None:
-            if k:
-                parts[k][here] = 0
-            elif not new:
-                y[:] = 0
+            parts[k][here if k else slice(None)] = 0
             for block, ahead, back in self.work:
                 block.add(k, x, parts[k], ahead, back)
 

@@ -19,11 +19,18 @@ class Side(NamedTuple):
     step: int  # and of their steps
 
 
-def _sides(b: Block) -> tuple[Side, Side]:
+def sides(b: Block) -> tuple[Side, Side]:
+    """(source, target) of a block."""
     return (
         Side(b.source_channel, b.source_offset, b.source_channel_stride, 1, 4),
         Side(b.target_channel, b.target_offset, b.target_channel_stride, 0, 3),
     )
+
+
+def furthest(side: Side, runs: np.ndarray) -> int:
+    """The largest entry of all runs, -1 where there are none."""
+    last = runs[:, side.first] + (runs[:, 2] - 1) * runs[:, side.step]
+    return int(np.maximum(runs[:, side.first], last).max(initial=-1))
 
 
 @jit
@@ -46,8 +53,7 @@ def _count(
 
 def _marked(side: Side, runs: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, int]:
     """((channels,) int64: marked nodes of each channel among those that runs reach, how many these are)."""
-    last = runs[:, side.first] + (runs[:, 2] - 1) * runs[:, side.step]
-    there = np.zeros(int(np.maximum(runs[:, side.first], last).max(initial=-1)) + 1, np.bool_)
+    there = np.zeros(furthest(side, runs) + 1, np.bool_)
     _cover(runs, side.first, side.step, there)
     places = np.flatnonzero(there)
     count = np.zeros(int(side.channel.max(initial=-1)) + 1, np.int64)
@@ -86,7 +92,7 @@ def reach(b: Block, marks: np.ndarray, backward: bool = False) -> None:
 
     A channel whose nodes are all reached is passed over, so that mostly each node costs a few steps.
     """
-    near, far = _sides(b)[::-1] if backward else _sides(b)
+    near, far = sides(b)[::-1] if backward else sides(b)
     there, _ = _marked(near, b.runs, marks)
     reached, count = _marked(far, b.runs, marks)
     call(_spread, near, far, b.tap, b.run_ptr, b.runs, there, count - reached, marks)
@@ -126,7 +132,7 @@ def _between(
 
 def between(b: Block, before: np.ndarray, behind: np.ndarray) -> np.ndarray:
     """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
-    source, target = _sides(b)
+    source, target = sides(b)
     there, _ = _marked(source, b.runs, before)
     beyond, _ = _marked(target, b.runs, behind)
     out = np.zeros(len(b.tap), np.bool_)
