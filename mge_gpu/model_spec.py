@@ -4,15 +4,15 @@ import contextlib
 import importlib
 import inspect
 import os
-import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mge_gpu._optional import require
+from mge_gpu._seeds import seeded
 from mge_gpu.errors import MGEError
 
 FORMS = "torchvision:NAME, mge:NAME, package.module:factory or a saved program FILE.pt2"
@@ -74,7 +74,7 @@ def load_model(spec: str, seed: int = 0) -> torch.nn.Module:
     module, colon, name = spec.partition(":")
     if not (module and colon and name):
         raise ModelSpecError(f"got the model {spec!r}; expected {FORMS}")
-    with _seeded(seed):
+    with seeded(seed, _gpus_in_use()):
         if module == "torchvision":
             return _torchvision_model(name, seed)
         if module == "mge":
@@ -165,10 +165,10 @@ def _called(spec: str, factory: Callable[[], Any], seed: int) -> torch.nn.Module
     try:
         # Seeded anew: importing the factory's module, which happens once, may have drawn numbers.
         untouched = not torch.cuda.is_initialized()
-        with _seeded(seed):
+        with seeded(seed, _gpus_in_use()):
             model = factory()
         if untouched and torch.cuda.is_initialized():  # it may have drawn numbers there: from the seed, too
-            with _seeded(seed):
+            with seeded(seed, _gpus_in_use()):
                 model = factory()
     except MGEError:
         raise
@@ -202,6 +202,11 @@ def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
+def _gpus_in_use() -> Iterable[int]:
+    """All of them, once one is in use: a factory may make its model on any."""
+    return range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+
+
 @contextlib.contextmanager
 def _working_directory_importable() -> Iterator[None]:
     here = os.getcwd()
@@ -211,24 +216,3 @@ def _working_directory_importable() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(here)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    import numpy
-
-    python_state, numpy_state = random.getstate(), numpy.random.get_state()
-    # To ask GPUs that nobody has used for their states would start each of them, and take memory there.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        random.seed(seed)
-        numpy.random.seed(seed % 2**32)
-        # torch.manual_seed would also seed every other accelerator.
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed_all(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            numpy.random.set_state(numpy_state)

@@ -2,12 +2,14 @@
 
 import random
 import sys
+from contextlib import contextmanager
 
 import numpy
 import pytest
 import torch
 from torch import nn
 
+from mge_gpu import model_spec
 from mge_gpu.errors import MGEError
 from mge_gpu.model_spec import ModelLoadError, ModelSpecError, load_model, parse_shape
 
@@ -117,24 +119,23 @@ def test_the_seed_decides_the_weights_and_nobody_elses_numbers(project):
 
 def test_gpus_stay_as_they_are_until_a_model_is_made_on_one(project, monkeypatch):
     """To read the state of a GPU's generator would start it: each GPU of a server, for work on the CPU."""
-    started, forked, seeded = [], [], []
-    fork = torch.random.fork_rng
+    started, begun = [], []
 
-    def recorded(devices):
-        forked.append(list(devices))
-        return fork(devices=[])
+    @contextmanager
+    def recorded(seed, devices):
+        begun.append((seed, list(devices)))
+        yield
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(started))
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    monkeypatch.setattr(torch.random, "fork_rng", recorded)
+    monkeypatch.setattr(model_spec, "seeded", recorded)
     load_model("nets_of_mine:small", 5)
-    assert not any(forked) and not seeded
+    assert begun == [(5, []), (5, [])]
     monkeypatch.setattr(sys.modules["nets_of_mine"], "small", lambda: started.append(1) or nn.Linear(1, 1))
     load_model("nets_of_mine:small", 6)
-    assert len(started) == 2 and forked[-1] == [0, 1] and seeded == [6]
+    assert len(started) == 2 and begun[2:] == [(6, []), (6, []), (6, [0, 1])]
     load_model("nets_of_mine:small", 7)
-    assert len(started) == 3 and seeded == [6, 7, 7]
+    assert len(started) == 3 and begun[5:] == [(7, [0, 1]), (7, [0, 1])]
 
 
 def test_saved_program(tmp_path):

@@ -1,16 +1,15 @@
 """A copy of a model that a pruning method may score and change, and the surroundings it is scored in."""
 
 import copy
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mge_gpu import _weights
+from mge_gpu._seeds import seeded
 from mge_gpu.errors import PruningError
 
 _HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -77,27 +76,16 @@ def dense_copy(
 @contextmanager
 def scoring(model: nn.Module, seed: int) -> Iterator[None]:
     """Gradients on, autocast off, deterministic convolutions, all generators seeded; everything restored."""
-    python, numpy_state = random.getstate(), np.random.get_state()
+    devices = {p.device for p in model.parameters()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    devices = [device] if device.type == "cuda" else []
-    try:
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-            torch.random.fork_rng(devices=devices),
-        ):
-            # torch.manual_seed would also seed every other accelerator.
-            torch.default_generator.manual_seed(seed)
-            if devices:
-                torch.cuda.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        seeded(seed, devices),
+    ):
+        yield
 
 
 def _memo_of_computed_tensors(model: nn.Module) -> dict[int, Tensor]:

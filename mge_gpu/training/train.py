@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mge_gpu._files import read_file, write_whole
+from mge_gpu._seeds import seeded
 from mge_gpu.data import Data
 from mge_gpu.dynamic import SparseTrainer
 from mge_gpu.errors import TrainingError
@@ -176,7 +176,10 @@ def _epoch(
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
     total = torch.zeros((), device=device)
     passed = 0
-    with _seeded(seed, epoch, device) as generator:
+    # An epoch's draws depend on nothing that came before it: a resumed run makes the same ones.
+    drawn = seed * 1_000_003 + epoch
+    generator = torch.Generator().manual_seed(drawn)
+    with seeded(drawn, [device]):
         for chosen in torch.randperm(data.samples, generator=generator).split(recipe.batch_size):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(epoch + passed / data.samples)
@@ -206,21 +209,6 @@ def _scores(model: nn.Module, inputs: Tensor) -> Tensor:  # (B, ...) -> (B, clas
         got = "no tensor" if scores is None else f"a tensor of shape {tuple(scores.shape)}"
         raise TrainingError(f"the model's output must be class scores of shape (batch, classes), got {got}")
     return scores
-
-
-@contextmanager
-def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[torch.Generator]:
-    """A generator of the run's seed and the epoch; torch's own are seeded like it inside the block.
-
-    An epoch's draws depend on nothing that came before it, so that a resumed run makes the same ones.
-    """
-    mixed = seed * 1_000_003 + epoch
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        # torch.manual_seed would also seed every other accelerator.
-        torch.default_generator.manual_seed(mixed)
-        if device.type == "cuda":
-            torch.cuda.manual_seed(mixed)
-        yield torch.Generator().manual_seed(mixed)
 
 
 def _held_in_memory(data: Data) -> Data:

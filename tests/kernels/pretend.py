@@ -127,7 +127,7 @@ _KNOWN: dict[str, Any] = {
     "current_stream": lambda device=None: mock.Mock(),
     "is_bf16_supported": lambda *args, **kwargs: True,
     "synchronize": lambda device=None: None,
-    "manual_seed": lambda seed: None,
+    "default_generators": (mock.Mock(),),
     "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
     "set_rng_state": lambda state, device="cuda": None,
     "Event": _Event,
