@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mge_gpu._files import read_file
-from mge_gpu._weights import prunable_places, refresh
+from mge_gpu._weights import check_values, prunable_places, refresh
 from mge_gpu.errors import DataError, MaskError
 
 MASK_SUFFIX = "_mask"
@@ -32,6 +32,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             raise DataError(
                 f"{path}: expected a dict of names to tensors, got {type(value).__name__} under {key!r}"
             )
+        if value.is_meta:
+            raise DataError(f"{path}: {key!r} was saved on the device 'meta', without values")
     tensors = dict(content)
     stripped = True
     while stripped and tensors:
@@ -75,6 +77,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     unexpected or the misshapen entry); MaskError on NaN or Inf weights. The model is then unchanged.
     """
     own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    for key, value in own.items():
+        check_values(key, value)
     tensors = read_state_dict(path)
     if not set(tensors) <= set(own):
         tensors = plain_state_dict(tensors)

@@ -86,6 +86,21 @@ def stored_weight(place: Place, name: str) -> Tensor:
     raise MaskError(f"{name}: the layer has no weight tensor")
 
 
+def check_values(name: str, tensor: Tensor) -> None:
+    """Raise MaskError for a tensor that has a shape and no values.
+
+    >>> check_values("fc.weight", torch.empty(1, device="meta"))
+    Traceback (most recent call last):
+    mge_gpu.errors.MaskError: fc.weight: got a tensor on the device 'meta', which holds no values; make \
+it on another device (a model: model.to_empty(device='cpu'), then load its weights)
+    """
+    if tensor.is_meta:
+        raise MaskError(
+            f"{name}: got a tensor on the device 'meta', which holds no values; make it on another device "
+            "(a model: model.to_empty(device='cpu'), then load its weights)"
+        )
+
+
 def is_masked_by_hook(place: Place) -> bool:
     """Whether torch.nn.utils.prune holds the weight as ``weight_orig`` times ``weight_mask``."""
     hooks = place.module._forward_pre_hooks.values()

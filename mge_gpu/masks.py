@@ -87,12 +87,13 @@ def pieces(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def check_weight(name: str, tensor: Tensor) -> None:
-    """Raise MaskError if a weight holds NaN or Inf.
+    """Raise MaskError if a weight holds NaN or Inf, or no values.
 
     >>> check_weight("fc.weight", torch.tensor([1.0, float("nan")]))
     Traceback (most recent call last):
     mge_gpu.errors.MaskError: fc.weight: 1 of 2 values are NaN or Inf; a weight must be finite
     """
+    _weights.check_values(name, tensor)
     finite = sum(int(torch.isfinite(part).sum()) for part in pieces(tensor))
     if bad := tensor.numel() - finite:
         raise MaskError(f"{name}: {bad} of {tensor.numel()} values are NaN or Inf; a weight must be finite")
@@ -140,6 +141,8 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """
     places = _weights.prunable_places(model)
     stored = {name: _weights.stored_weight(place, name) for name, place in places.items()}
+    for name, weight in stored.items():
+        _weights.check_values(name, weight)
     checked = check_masks(masks, {name: weight.shape for name, weight in stored.items()})
     undo: dict[str, Tensor] = {}
     with torch.no_grad():
@@ -201,6 +204,7 @@ def _as_dense(name: str, mask: Tensor) -> Tensor:
             mask = torch.as_tensor(mask)
         except (TypeError, ValueError, RuntimeError) as error:
             raise MaskError(f"{name}: a mask must be a tensor, got {type(mask).__name__}") from error
+    _weights.check_values(name, mask)
     mask = mask.detach()
     return (mask if mask.layout == torch.strided else mask.to_dense()).cpu()
 

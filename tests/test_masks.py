@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
+import mge_gpu
 from mge_gpu.errors import DataError, MaskError
 from mge_gpu.masks import (
     apply_masks,
@@ -219,6 +220,7 @@ SHAPES = {"conv.weight": (4, 3, 3, 3), "fc.weight": (2, 4)}
         ({"fc.weight": torch.full((2, 4), torch.inf)}, r"fc\.weight.*Inf"),
         ({"fc.weight": torch.full((2, 4), 0.5)}, r"fc\.weight.*8 of 8.*0\.5"),
         ({"fc.weight": torch.full((2, 4), -1)}, r"fc\.weight.*neither 0 nor 1"),
+        ({"fc.weight": torch.ones(2, 4, device="meta")}, r"fc\.weight.*no values"),
         ({"fc.weight": "dense"}, r"fc\.weight.*must be a tensor"),
         ([torch.ones(2, 4)], "must be a dict"),
     ],
@@ -338,6 +340,7 @@ def test_weights_load_into_a_pruned_model_too(tmp_path: Path) -> None:
         (lambda s: s.update({"head.weight": torch.ones(1)}), DataError, r"unknown.*head\.weight"),
         (lambda s: s.update({"fc.weight": torch.ones(3, 3)}), DataError, r"fc\.weight.*\(3, 3\).*\(2, 4\)"),
         (lambda s: s["fc.weight"].fill_(torch.nan), MaskError, r"fc\.weight.*NaN"),
+        (lambda s: s.update({"fc.bias": torch.ones(2, device="meta")}), DataError, r"fc\.bias.*'meta'"),
         (lambda s: s.update({"fc.weight": "text"}), DataError, r"str under 'fc\.weight'"),
     ],
 )
@@ -350,6 +353,22 @@ def test_weights_that_do_not_fit(tmp_path: Path, change: object, error: type, me
     with pytest.raises(error, match=message):
         load_weights(model, tmp_path / "w.pt")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_model_without_values_is_refused_by_name(tmp_path: Path) -> None:
+    """Loading into one, or masking one, would do nothing without a word."""
+    torch.save(TwoLayers().state_dict(), tmp_path / "w.pt")
+    with torch.device("meta"):
+        model = TwoLayers()
+    for use in (
+        lambda: masks_of(model),
+        lambda: apply_masks(model, {"fc.weight": torch.ones(2, 4)}),
+        lambda: load_weights(model, tmp_path / "w.pt"),
+        lambda: mge_gpu.encode(model, (3, 8, 8)),
+        lambda: mge_gpu.prune(model, "magnitude", 0.5),
+    ):
+        with pytest.raises(MaskError, match=r"^conv\.weight: got a tensor on the device 'meta'"):
+            use()
 
 
 class Bomb:
