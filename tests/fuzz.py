@@ -4,11 +4,13 @@
 
 Draws networks of every layer, route and sum that the oracle knows, with odd sizes and many branches. Each is
 traced and encoded; its edges are compared with its Jacobian, its topometrics with igraph, SciPy and brute
-force on the edge list; or it is refused with an error of the package, counted by kind. Anything else is a
-failure: it is printed with the network, and the exit status is 1.
+force on the edge list, and a copy made from what files hold with the graph itself; or it is refused with an
+error of the package, counted by kind. Anything else is a failure: it is printed with the network, and the
+exit status is 1.
 """
 
 import argparse
+import pickle
 import sys
 import time
 import warnings
@@ -45,6 +47,7 @@ def check(case: Case, pad_input: bool, identity_skips: bool) -> str:
         return f"{type(error).__name__}: {_kind(error)}"
     compare_edges(graph, case, pad_input, identity_skips)
     compare_metrics(graph)
+    compare_copy(graph)
     return "agrees"
 
 
@@ -84,6 +87,16 @@ def compare_metrics(graph: mge_gpu.MultipartiteGraph) -> None:
     for key, value in expected.items():
         tolerance = 1e-4 if key.startswith("spectral") else 1e-6
         np.testing.assert_allclose(report[key], value, rtol=tolerance, atol=1e-5, err_msg=key)
+
+
+def compare_copy(graph: mge_gpu.MultipartiteGraph) -> None:
+    """The graph of the compressed form, which files hold: the same edges, and the same flow."""
+    copied = pickle.loads(pickle.dumps(graph))
+    assert copied.partitions == graph.partitions, "partitions of a copy"
+    for kept, edges in zip(copied.coo(), graph.coo(), strict=True):
+        assert torch.equal(kept, edges), "edges of a copy"
+    keys = ["log_effective_paths", "l1_path_norm"]
+    assert dict(mge_gpu.topometrics(copied, metrics=keys)) == dict(mge_gpu.topometrics(graph, metrics=keys))
 
 
 def run(networks: int, first_seed: int) -> tuple[Counter[str], list[tuple[str, str]]]:

@@ -236,6 +236,21 @@ def test_the_python_of_the_readme_runs(capsys):
             assert not named or "options" in known, ast.unparse(call)
 
 
+def test_the_calls_within_the_text_of_the_readme_run():
+    """Of small stand-ins by the names that the text uses."""
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    calls = [" ".join(code.split()) for code in re.findall(r"`(mge\.[^`]*\))`", text)]
+    assert len(calls) >= 3
+    model = mge_gpu.models.resnet20()
+    masks = mge_gpu.prune(model, "erk", 0.99)
+    graph = mge_gpu.encode(model, (3, 32, 32), masks)
+    names = {"mge": mge_gpu, "model": model, "graph": graph} | dict.fromkeys(
+        ("masks", "masks1", "masks2"), masks
+    )
+    for call in calls:
+        assert len(eval(call, names)) > 0, call
+
+
 def test_the_readme_names_commands_and_options_that_exist():
     testing = pytest.importorskip("typer.testing")
     lines = [

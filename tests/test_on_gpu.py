@@ -1,5 +1,6 @@
 """What a user does with a model on a GPU: on what stands for one, and on a GPU."""
 
+import copy
 import importlib.machinery
 import importlib.util
 import json
@@ -96,6 +97,7 @@ def test_conversions_and_files(gpu: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(strength.tolist(), matrix.sum(0), rtol=1e-2)
     there.save(str(tmp_path / "graph.mge"))
     again = mge_gpu.load(str(tmp_path / "graph.mge"))
+    assert copy.deepcopy(there).device == there.device != again.device
     assert again.num_edges == here.num_edges and abs(again.to_scipy() - matrix).max() < 1e-6
 
 

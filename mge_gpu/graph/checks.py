@@ -7,7 +7,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import CROSSED, FLAT, OWN, Block
 from mge_gpu.graph.views import seen
-from mge_gpu.tracing.program import Partition
+from mge_gpu.tracing.program import MAX_NODES, Partition
 
 _BLOCK = {
     "target_channel": np.int32, "source_channel": np.int32, "tap": np.int32, "weight": np.float32,
@@ -69,7 +69,9 @@ def sound_block(source: int, target: int, b: Block, partitions: Sequence[Partiti
     if not fits:
         return False
     target0, source0, length, target_step, source_step = b.runs.T
-    if ((length < 1) | (length > max(positions, t.positions))).any():
+    repeated = (target_step == 0) & (source_step == 0)  # one pair, as many times as routes lead along it
+    longest = np.where(repeated & b.overlaps, MAX_NODES, max(positions, t.positions))
+    if ((length < 1) | (length > longest)).any():
         return False
     ends = (target0, target_step, t.positions, t.position_stride), (source0, source_step, positions, step)
     for first, along, count, stride in ends:

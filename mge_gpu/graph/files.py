@@ -1,4 +1,4 @@
-"""Save and load: the compressed form of a graph in one ``.npz`` file, no pickle."""
+"""Save and load: the compressed form of a graph in one ``.npz`` file, which holds no Python objects."""
 
 import json
 import os
@@ -7,11 +7,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import block_positions
 from mge_gpu.graph.checks import sound_block, sound_partitions
-from mge_gpu.graph.flow_files import pack_block, pack_flow, unpack_block, unpack_flow, unpack_partition
+from mge_gpu.graph.flow_files import (
+    Arrays,
+    pack_block,
+    pack_flow,
+    unpack_block,
+    unpack_flow,
+    unpack_partition,
+)
 
 if TYPE_CHECKING:
     from mge_gpu.graph.multipartite import MultipartiteGraph
@@ -23,21 +31,7 @@ not say how signals flow."""
 
 def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
     """Write the compressed form; an unfinished file never takes the old one's place."""
-    arrays: dict[str, Any] = {}
-    head: dict[str, Any] = {
-        "format": FORMAT,
-        "partitions": [asdict(p) for p in graph.partitions],
-        "input_partitions": graph.input_partitions,
-        "output_partitions": graph.output_partitions,
-        "info": graph.info,
-        "blocks": [],
-    }
-    for k, (source, target, block) in enumerate(graph.blocks):
-        numbers = pack_block(f"block.{k}", block, arrays)
-        head["blocks"].append({"source": source, "target": target, **numbers})
-    if graph.knows_flow:
-        head["flow"] = pack_flow(graph.flow, arrays)
-    arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    arrays = packed(graph)
     partial = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
         try:
@@ -54,34 +48,35 @@ def save(graph: "MultipartiteGraph", path: str | os.PathLike[str]) -> None:
         ) from error
 
 
+def packed(graph: "MultipartiteGraph") -> Arrays:
+    """The compressed form as arrays: of blocks and flow, and "head", which says what they are."""
+    arrays: Arrays = {}
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "partitions": [asdict(p) for p in graph.partitions],
+        "input_partitions": graph.input_partitions,
+        "output_partitions": graph.output_partitions,
+        "info": graph.info,
+        "blocks": [],
+    }
+    for k, (source, target, block) in enumerate(graph.blocks):
+        numbers = pack_block(f"block.{k}", block, arrays)
+        head["blocks"].append({"source": source, "target": target, **numbers})
+    if graph.knows_flow:
+        head["flow"] = pack_flow(graph.flow, arrays)
+    arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    return arrays
+
+
 def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
     """Read a graph that `MultipartiteGraph.save` wrote.
 
     Raises GraphError where the file is missing, truncated, of another format or inconsistent.
     """
-    from mge_gpu.graph.multipartite import MultipartiteGraph
-
     name = os.fspath(path)
     try:
         with np.load(path, allow_pickle=False) as f:
-            arrays = {k: f[k] for k in f.files}
-        head = json.loads(arrays["head"].tobytes())
-        if head["format"] not in (2, 3, FORMAT):
-            raise GraphError(
-                f"{name!r} has format {head['format']}, this version reads 2 to {FORMAT}; encode again"
-            )
-        partitions = [unpack_partition(p) for p in head["partitions"]]
-        blocks = []
-        for k, numbers in enumerate(head["blocks"]):
-            blocks.append((numbers["source"], numbers["target"], unpack_block(f"block.{k}", numbers, arrays)))
-        inputs, outputs, info = head["input_partitions"], head["output_partitions"], dict(head["info"])
-        sound = sound_partitions(partitions, [*inputs, *outputs]) and all(
-            sound_block(*b, partitions) for b in blocks
-        )
-        if not sound:
-            raise ValueError("its arrays contradict each other")
-        placed = [(s, t, b, block_positions(b, partitions[s])) for s, t, b in blocks]
-        flow = unpack_flow(head["flow"], arrays, partitions, placed) if "flow" in head else None
+            return unpacked({k: f[k] for k in f.files}, name)
     except GraphError:
         raise
     except FileNotFoundError as error:
@@ -90,5 +85,32 @@ def load(path: str | os.PathLike[str]) -> "MultipartiteGraph":
         raise GraphError(
             f"{name!r} is not a graph file or is damaged ({type(error).__name__}: {error}); save it again"
         ) from error
+
+
+def unpacked(arrays: Arrays, name: str, device: str | torch.device = "cpu") -> "MultipartiteGraph":
+    """The graph that `packed` gave the arrays of; ``name`` says in errors where they are from.
+
+    Raises GraphError where their format is another, and whatever it comes upon where they are not sound.
+    """
+    from mge_gpu.graph.multipartite import MultipartiteGraph
+
+    head = json.loads(arrays["head"].tobytes())
+    if head["format"] not in (2, 3, FORMAT):
+        raise GraphError(
+            f"{name!r} has format {head['format']}, this version reads 2 to {FORMAT}; encode again"
+        )
+    partitions = [unpack_partition(p) for p in head["partitions"]]
+    blocks = []
+    for k, numbers in enumerate(head["blocks"]):
+        blocks.append((numbers["source"], numbers["target"], unpack_block(f"block.{k}", numbers, arrays)))
+    inputs, outputs = head["input_partitions"], head["output_partitions"]
+    info = {key: tuple(x) if isinstance(x, list) else x for key, x in head["info"].items()}
+    sound = sound_partitions(partitions, [*inputs, *outputs]) and all(
+        sound_block(*b, partitions) for b in blocks
+    )
+    if not sound:
+        raise ValueError("its arrays contradict each other")
+    placed = [(s, t, b, block_positions(b, partitions[s])) for s, t, b in blocks]
+    flow = unpack_flow(head["flow"], arrays, partitions, placed) if "flow" in head else None
     make_flow = None if flow is None else lambda: flow
-    return MultipartiteGraph(partitions, placed, inputs, outputs, info, make_flow=make_flow)
+    return MultipartiteGraph(partitions, placed, inputs, outputs, info, device, make_flow)

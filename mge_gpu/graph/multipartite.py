@@ -210,6 +210,12 @@ class MultipartiteGraph:
 
         save(self, path)
 
+    def __reduce__(self) -> tuple[Callable[..., "MultipartiteGraph"], tuple[Any, ...]]:
+        """Copies, and graphs that are sent to another process, are made from the compressed form."""
+        from mge_gpu.graph.files import packed, unpacked
+
+        return unpacked, (packed(self), "a pickled graph", self.device)
+
     def __repr__(self) -> str:
         return (
             f"MultipartiteGraph({self.info.get('model', '?')}, {self.num_nodes:,} nodes, "

@@ -1,5 +1,6 @@
 """Save and load: nothing is lost, and a file that is not a graph is an error, never a wrong graph."""
 
+import copy
 import io
 import json
 import os
@@ -54,7 +55,37 @@ def test_round_trip(tmp_path: Path, case: Case) -> None:
     graph.save(path)  # type: ignore[arg-type]
     loaded = mge_gpu.load(path)
     assert_same(graph, loaded)
-    assert dict(mge_gpu.topometrics(loaded)) == dict(mge_gpu.topometrics(graph))
+    values = dict(mge_gpu.topometrics(graph))
+    assert dict(mge_gpu.topometrics(loaded)) == values
+    for copied in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
+        assert_same(graph, copied)
+        assert copied.info == graph.info and dict(mge_gpu.topometrics(copied)) == values
+
+
+class RunningSum(nn.Module):
+    """An element of the input reaches the last layer on more routes than there are positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.last = nn.MaxPool2d(3, 1, 1), nn.Linear(15, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.pool(self.pool(torch.cumsum(x, -1))).flatten(1))
+
+
+def test_pairs_that_many_routes_link(tmp_path: Path) -> None:
+    graph = mge_gpu.encode(RunningSum(), (1, 3, 5))
+    assert max(block.runs[:, 2].max() for _, _, block in graph.blocks) > 15
+    graph.save(str(tmp_path / "graph"))
+    assert_same(graph, mge_gpu.load(str(tmp_path / "graph")))
+
+
+def test_a_copy_keeps_nothing_of_the_model() -> None:
+    layer = nn.Linear(3, 2)
+    copied = copy.deepcopy(mge_gpu.encode(layer, (3,)))
+    weights = layer.weight.detach().abs().clone()
+    nn.init.zeros_(layer.weight)
+    assert torch.equal(copied.coo()[2].sort()[0], weights.flatten().sort()[0])
 
 
 def test_info_and_rolled_graphs(tmp_path: Path) -> None:
