@@ -158,7 +158,10 @@ class Backend(Protocol):
         """Nodes that stand for all with the same two-step surroundings: (node (R,), multiplicity (R,))."""
 
     def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
-        """Two-step walks from each node plus one, (R,) int64: the cost of the three below."""
+        """Steps that the three below take from each node, (R,) int64, at least 1.
+
+        Two-step walks plus one; where the backend walks nodes with the same neighbours once, about as many.
+        """
 
     def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Nodes within two directed steps of each node, itself included, (R,) int64."""

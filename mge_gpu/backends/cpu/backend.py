@@ -169,7 +169,7 @@ class CpuBackend:
         return representatives(adjacency, directed)
 
     def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
-        """Two-step walks from each node plus one, (R,) int64."""
+        """About the steps that counting takes from each node, (R,) int64: see `local.path_counts`."""
 
         def degree() -> np.ndarray:
             indeg, outdeg = self.degrees(adjacency)
