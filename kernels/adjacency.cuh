@@ -91,14 +91,29 @@ __device__ inline i64 length_of(const Adjacency& g, int arc, i64 row) {
     return (g.list_ptr[row + 1] - g.list_ptr[row]) * (g.span_ptr[arc + 1] - g.span_ptr[arc]);
 }
 
-// visit(u) for the neighbours u of one list at an anchor: those whose number is lane, lane + lanes, ...
+// visit(u) for the neighbours u of one list at an anchor: those whose number is lane, lane + lanes, ... The whole list
+// comes for each place of the span, which can be all positions of a map where the list has a few entries.
 template <class Visit>
 __device__ inline void along(
     const Adjacency& g, int arc, i64 anchor, i64 row, int lane, int lanes, Visit visit) {
-    i64 start = g.list_ptr[row], stop = g.list_ptr[row + 1];
-    for (i64 m = g.span_ptr[arc]; m < g.span_ptr[arc + 1]; ++m) {
-        i64 a = anchor + g.span[m];
-        for (i64 j = start + lane; j < stop; j += lanes) visit(a + g.shifts[j]);
+    const i32 *span = g.span + g.span_ptr[arc], *shifts = g.shifts + g.list_ptr[row];
+    u32 spans = (u32)(g.span_ptr[arc + 1] - g.span_ptr[arc]), length = (u32)(g.list_ptr[row + 1] - g.list_ptr[row]);
+    u32 m = 0, j = (u32)lane, places = 0, entries = (u32)lanes;  // a step passes so many places and entries
+    if (spans > 1 && length > 0) {
+        m = j / length, j %= length;
+        places = entries / length, entries %= length;
+    }
+    if (m >= spans || j >= length) return;
+    i64 start = anchor + span[m];
+    while (true) {
+        visit(start + shifts[j]);
+        u32 passed = places;
+        j += entries;
+        if (j >= length) j -= length, ++passed;
+        if (passed == 0) continue;
+        m += passed;
+        if (m >= spans) return;
+        start = anchor + span[m];
     }
 }
 

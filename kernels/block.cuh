@@ -17,23 +17,40 @@ struct Block {
     i64 target_offset;
     i64 source_channel_stride;
     i64 target_channel_stride;
+    i64 sharers;  // threads that share a nonzero, where a block of threads has as many
 };
 
-// visit(source, target) for the position pairs of nonzero k, shared among the threads of a block: as many runs at a
-// time as it holds, taking all for as long as the first.
+// Of the threads that share a nonzero.
+struct Sharer {
+    u32 lane;
+    u32 lanes;
+};
+
+// each(k, sharer) for every nonzero k.
+template <class Each>
+__device__ inline void nonzeros_of(const Block& b, Each each) {
+    u32 lanes = b.sharers < blockDim.x ? (u32)b.sharers : blockDim.x;
+    u32 together = blockDim.x / lanes, mine = threadIdx.x / lanes;
+    if (mine == together) return;  // threads that are left over
+    Sharer sharer = {threadIdx.x % lanes, lanes};
+    for (i64 k = (i64)blockIdx.x * together + mine; k < b.nonzeros; k += (i64)gridDim.x * together) each(k, sharer);
+}
+
+// visit(source, target) for the position pairs of nonzero k, by those who share it: as many runs at a time as there
+// are threads for, taking all for as long as the first.
 template <class Visit>
-__device__ inline void pairs_of(const Block& b, i64 k, Visit visit) {
+__device__ inline void pairs_of(const Block& b, i64 k, Sharer sharer, Visit visit) {
     i64 first = b.run_ptr[b.tap[k]], last = b.run_ptr[b.tap[k] + 1];
     if (first == last) return;
     i64 source = b.source_offset + b.source_channel[k] * b.source_channel_stride;
     i64 target = b.target_offset + b.target_channel[k] * b.target_channel_stride;
     i64 length = b.runs[5 * first + 2];
-    u32 lanes = length < 1 ? 1 : length < blockDim.x ? length : blockDim.x;
-    u32 teams = blockDim.x / lanes, team = threadIdx.x / lanes;
+    u32 lanes = length < 1 ? 1 : length < sharer.lanes ? (u32)length : sharer.lanes;
+    u32 teams = sharer.lanes / lanes, team = sharer.lane / lanes;
     if (team == teams) return;
     for (i64 r = first + team; r < last; r += teams) {
         const i64* run = b.runs + 5 * r;
-        for (i64 j = threadIdx.x % lanes; j < run[2]; j += lanes)
+        for (i64 j = sharer.lane % lanes; j < run[2]; j += lanes)
             visit(source + run[1] + j * run[4], target + run[0] + j * run[3]);
     }
 }

@@ -6,6 +6,11 @@
 #define MGE_UNROLL
 
 inline double widened(float x) { return x; }
+
+template <class T>
+inline bool says_largest(T&, int) {
+    return true;
+}
 #else
 #define MGE_UNROLL _Pragma("unroll")
 #define MGE_EXPORT(name)  // the driver finds kernels by name
@@ -23,6 +28,17 @@ __device__ inline double widened(float x) {
     double wide;
     asm("cvt.f64.f32 %0, %1;" : "=d"(wide) : "f"(x));
     return wide;
+}
+
+// Makes x the largest of a warp's, all of whose threads come here; true for the one that says it to others. On the
+// host each thread says its own.
+template <class T>
+__device__ inline bool says_largest(T& x, int lane) {
+    for (int step = 16; step > 0; step /= 2) {
+        T other = __shfl_xor_sync(0xffffffff, x, step);
+        if (other > x) x = other;
+    }
+    return lane % 32 == 0;
 }
 #endif
 

@@ -48,23 +48,24 @@ extern "C" __global__ void __launch_bounds__(256, 4) two_hop_sizes(
 }
 
 // For each node u, in the columns of out: the sum of C(codegree(u, v), 2) over all v; the sums of t_uv and of
-// C(t_uv, 2) over its neighbours v (t_uv triangles on the edge). ``common`` has a counter a node for each block.
+// C(t_uv, 2) over its neighbours v (t_uv triangles on the edge). ``common`` has ``size`` counters for each block, of the
+// nodes from ``first`` of the node's partition on: all that two steps reach lie there.
 extern "C" __global__ void __launch_bounds__(1024, 1) wedge_counts(
-    const Adjacency* table, const i64* nodes, i64 n, i32* common, i64* out) {
+    const Adjacency* table, const i64* nodes, i64 n, i32* common, const i64* first, i64 size, i64* out) {
     const Adjacency g = *table;
-    i32* mine = common + blockIdx.x * g.nodes;
+    i32* mine = common + blockIdx.x * size;
     for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
-        i64 v = nodes[k], triangles = 0, pairs = 0, squares = 0;
-        walks(g, v, BOTH, [&](i64 w) { atomicAdd(mine + w, 1); });
+        i64 v = nodes[k], start = first[partition_of(g, v)], triangles = 0, pairs = 0, squares = 0;
+        walks(g, v, BOTH, [&](i64 w) { atomicAdd(mine + (w - start), 1); });
         __syncthreads();
         neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 w) {
-            i64 t = mine[w];
+            i64 t = mine[w - start];
             triangles += t;
             pairs += t * (t - 1) / 2;
         });
         __syncthreads();
         walks(g, v, BOTH, [&](i64 w) {  // whoever comes first takes the count away
-            i64 t = atomicExch(mine + w, 0);
+            i64 t = atomicExch(mine + (w - start), 0);
             if (w != v) squares += t * (t - 1) / 2;
         });
         add(out + 3 * k, squares);
@@ -136,25 +137,27 @@ extern "C" __global__ void wedge_counts_few(const Adjacency* table, const i64* n
 }
 
 // Six times the number of 4-cliques at each node: ordered triples of neighbours that are all linked.
-// ``near`` has one byte a node for each block.
+// ``near`` has ``size`` bytes for each block, of the nodes from ``first`` of the node's partition on: those that
+// are looked at are within two steps.
 extern "C" __global__ void clique_counts(
-    const Adjacency* table, const i64* nodes, i64 n, unsigned char* near, i64* out) {
+    const Adjacency* table, const i64* nodes, i64 n, unsigned char* near, const i64* first, i64 size, i64* out) {
     const Adjacency g = *table;
-    unsigned char* mine = near + blockIdx.x * g.nodes;
+    unsigned char* mine = near + blockIdx.x * size;
     for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
-        i64 v = nodes[k], found = 0;
-        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) { mine[u] = 1; });
+        i64 v = nodes[k], start = first[partition_of(g, v)], found = 0;
+        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) { mine[u - start] = 1; });
         __syncthreads();
         const Team t = team();
         neighbours(g, v, BOTH, 0, 1, [&](i64 u) {
             neighbours(g, u, BOTH, t.number, t.count, [&](i64 w) {
-                if (!mine[w]) return;
-                neighbours(g, w, BOTH, t.lane, t.lanes, [&](i64 z) { found += mine[z] && linked(g, u, z); });
+                if (!mine[w - start]) return;
+                neighbours(g, w, BOTH, t.lane, t.lanes,
+                           [&](i64 z) { found += mine[z - start] && linked(g, u, z); });
             });
         });
         add(out + k, found);
         __syncthreads();
-        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) { mine[u] = 0; });
+        neighbours(g, v, BOTH, threadIdx.x, blockDim.x, [&](i64 u) { mine[u - start] = 0; });
         __syncthreads();
     }
 }

@@ -6,7 +6,7 @@
 #include "meeting.cuh"
 
 constexpr i64 NONE = 0x7fffffff;  // above all degrees
-constexpr int TEAMS = 4;          // 2^4 teams together pass the list of one node, or of one hub
+constexpr int TEAMS = 7;          // 2^7 teams together pass the list of one node, or of one hub
 
 struct Found {  // in one phase, at whose end all blocks meet
     i64 nodes;   // appended to a frontier
@@ -50,7 +50,9 @@ __device__ inline void find_level(const i32* degree, i64 n, i64 k, bool look, i3
                 lowest = d[j];
         }
     }
-    if (look && lowest < load_now(&found->lowest)) atomicMin(&found->lowest, lowest);
+    if (!look) return;
+    i64 sunk = -lowest;
+    if (says_largest(sunk, threadIdx.x) && -sunk < load_now(&found->lowest)) atomicMin(&found->lowest, -sunk);
 }
 
 // Take ``less`` from the degree of u. The one thread that takes it from above k to k or below appends u to the

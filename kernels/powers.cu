@@ -9,9 +9,9 @@
 extern "C" __global__ void power_sums(
     const Block* table, bool backward, i64 count, i64 terms, i64 near, i64 far, const double* x, double* y) {
     const Block b = *table;
-    for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x) {
+    nonzeros_of(b, [&](i64 k, Sharer sharer) {
         double w = widened(b.weight[k]);
-        pairs_of(b, k, [&](i64 s, i64 t) {
+        pairs_of(b, k, sharer, [&](i64 s, i64 t) {
             i64 source = s - b.source_offset, target = t - b.target_offset;
             i64 from = backward ? target : source, to = backward ? source : target;
             for (i64 n = 0; n < count; ++n) {
@@ -21,6 +21,6 @@ extern "C" __global__ void power_sums(
                 if (value != 0) add(y + (term >> 8 & 15) * far + to, factor * value);
             }
         });
-    }
+    });
 }
 MGE_EXPORT(power_sums)

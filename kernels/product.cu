@@ -6,13 +6,13 @@
 
 template <class T>
 __device__ void multiply(const Block& b, bool forward, bool backward, const T* x, T* y) {
-    for (i64 k = blockIdx.x; k < b.nonzeros; k += gridDim.x) {
+    nonzeros_of(b, [&](i64 k, Sharer sharer) {
         T w = weight_as<T>(b.weight[k]);
-        pairs_of(b, k, [&](i64 s, i64 t) {
+        pairs_of(b, k, sharer, [&](i64 s, i64 t) {
             if (forward) add(y + t, w * x[s]);
             if (backward) add(y + s, w * x[t]);
         });
-    }
+    });
 }
 
 extern "C" __global__ void product_f32(

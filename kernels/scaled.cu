@@ -2,7 +2,7 @@
 #include "meeting.cuh"
 
 constexpr i64 NOTHING = -((i64)1 << 40);  // the exponent of a row of zeros
-constexpr i64 PIECE = 1 << 11;            // values that a team takes at a time
+constexpr i64 PIECE = 1 << 8;             // values that a team takes at a time
 
 struct Sizes {  // values are (rows, before, networks, behind), exponents (rows, networks)
     i64 rows;
@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(256, 3) scaled_sum(
             for (i64 j = t.lane; j < count; j += t.lanes)
                 if (values[first + j] > largest) largest = values[first + j];
             u64 bits = (u64)__double_as_longlong(largest), *there = (part ? most_b : most_a) + number;
-            if (bits > load_now(there)) atomicMax(there, bits);
+            if (says_largest(bits, t.lane) && bits > load_now(there)) atomicMax(there, bits);
         });
     }
     meet(most);

@@ -19,8 +19,7 @@ from mge_gpu.backends import Backend, Block, get_backend
 from mge_gpu.backends.adjacency import CROSSED
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cpu.cliques import clique_partitions
-from mge_gpu.backends.cuda import CudaBackend, collect, positions
-from mge_gpu.backends.cuda import backend as cuda_backend
+from mge_gpu.backends.cuda import CudaBackend, collect, local, positions
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
 from tests.graphs import DenseNet, Mixer, directed, edges_of, encoded, random_masks, undirected
@@ -453,12 +452,12 @@ def local_counts(backend: Any, graph: MultipartiteGraph, nodes: np.ndarray) -> n
     return np.column_stack([wedges, backend.clique_counts(graph.adjacency, nodes, cost)])
 
 
-@pytest.mark.parametrize("few", [0, cuda_backend.FEW])
+@pytest.mark.parametrize("few", [0, local.FEW])
 def test_squares_triangles_and_cliques_at_every_node(
     few: int, backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU with counters for all nodes in its memory, and with a table of those that are met."""
-    monkeypatch.setattr(cuda_backend, "FEW", few)
+    monkeypatch.setattr(local, "FEW", few)
 
     def check(graph: MultipartiteGraph) -> None:
         near = symmetric(graph).toarray()
@@ -570,7 +569,7 @@ def test_the_suite_runs_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     backend.coreness(g), backend.cut_marks(g, parent), backend.coo(blocks), backend.coo(blocks, np.int32)
     backend.coo(blocks, np.int64, np.float16), backend.coo(blocks, np.int32, np.float16)
     local_counts(backend, graph, nodes), two_hop_sizes(backend, graph, nodes)
-    monkeypatch.setattr(cuda_backend, "FEW", 0)
+    monkeypatch.setattr(local, "FEW", 0)
     local_counts(backend, graph, nodes)
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes, np.int64))
     backend.neighbour_sums(tokens, np.ones(tokens.num_nodes))

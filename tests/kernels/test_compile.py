@@ -95,7 +95,7 @@ def fields(header: str, struct: str) -> list[str]:
 
 def test_tables_have_the_layout_of_the_structs() -> None:
     assert fields("adjacency.cuh", "Adjacency") == [*Adjacency._fields, "partitions", "nodes", "hubs"]
-    assert fields("block.cuh", "Block") == [*BLOCK_ARRAYS, "nonzeros", *BLOCK_NUMBERS]
+    assert fields("block.cuh", "Block") == [*BLOCK_ARRAYS, "nonzeros", *BLOCK_NUMBERS, "sharers"]
     assert fields("peel.cu", "Peeling") == ["arrived", "left", "found"]
     assert fields("peel.cu", "Found") == ["nodes", "hubs", "lowest"]
     assert peel.STATE == [0, 0, *3 * [0, 0, peel.NONE]]

@@ -9,16 +9,13 @@ import numpy as np
 import torch
 
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
-from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cuda import coo, cuts, forest, peel, powers, product, reach, scaled
-from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
+from mge_gpu.backends.cuda.local import Neighbourhoods
+from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block, sharing
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
 from mge_gpu.errors import DeviceMemoryError, NotEnoughMemoryError
-
-FEW = 1 << 13
-"""Walks from a node up to which its wedges are first tried in shared memory: see ``kernels/local.cu``."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -222,7 +219,8 @@ class CudaBackend:
     def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
         out, there = self.xp.zeros(len(block.tap), np.bool_), self._block(block, prepared)
-        self.runtime.launch("reach", "between", len(block.tap), there.table, before, behind, out)
+        blocks = sharing(self.runtime, block)
+        self.runtime.launch("reach", "between", blocks, there.table, before, behind, out)
         return out
 
     @_on_device
@@ -274,72 +272,22 @@ class CudaBackend:
     def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
         """Two-step walks from each node plus one, (R,) int64."""
         degree = self._degree(adjacency, directed)
-        teams = self.runtime.teams(len(nodes))
-        return self._local("path_counts", adjacency, nodes, (), teams, np.bool_(directed), degree)
+        return self._neighbourhoods(adjacency).path_counts(nodes, directed, degree)
 
     @_on_device
     def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Nodes within two directed steps of each node, itself included, (R,) int64."""
-        words = adjacency.num_nodes // 32 + 1
-        return self._scratch("two_hop_sizes", adjacency, nodes, (), (words, np.uint32), np.int64(words))
+        return self._neighbourhoods(adjacency).two_hop_sizes(nodes)
 
     @_on_device
     def wedge_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Squares and triangles at each node, (R, 3) int64: see ``kernels/local.cu``."""
-        out, few = np.full((len(nodes), 3), -1, np.int64), np.flatnonzero(cost <= FEW)
-        out[few] = self._local("wedge_counts_few", adjacency, nodes[few], (3,), len(few))
-        left = np.flatnonzero(out[:, 0] < 0)
-        if len(left):
-            scratch = adjacency.num_nodes, np.int32
-            out[left] = self._scratch("wedge_counts", adjacency, nodes[left], (3,), scratch)
-        return out
+        return self._neighbourhoods(adjacency).wedge_counts(nodes, cost)
 
     @_on_device
     def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""
-        member = clique_partitions(adjacency).max(axis=0)
-        some = np.flatnonzero(member[np.searchsorted(adjacency.offset, nodes, side="right") - 1])
-        out = np.zeros(len(nodes), np.int64)
-        if len(some):
-            scratch = adjacency.num_nodes, np.uint8
-            out[some] = self._scratch("clique_counts", adjacency, nodes[some], (), scratch)
-        return out
+        return self._neighbourhoods(adjacency).clique_counts(nodes)
 
-    def _local(
-        self,
-        kernel: str,
-        adjacency: Adjacency,
-        nodes: np.ndarray,
-        columns: tuple[int, ...],
-        blocks: int,
-        *args: Any,
-    ) -> np.ndarray:
-        """A result a node, by so many blocks."""
-        g, there = self._resident(adjacency), self.xp.asarray(np.asarray(nodes, np.int64))
-        out = self.xp.zeros((len(nodes), *columns), np.int64)
-        self.runtime.launch("local", kernel, blocks, g.table, there, np.int64(len(nodes)), *args, out)
-        return self.runtime.host(out)
-
-    def _scratch(
-        self,
-        kernel: str,
-        adjacency: Adjacency,
-        nodes: np.ndarray,
-        columns: tuple[int, ...],
-        scratch: tuple[int, type],
-        *args: Any,
-    ) -> np.ndarray:
-        """The same by as many blocks as have room for so many values each, which begin and end as zero."""
-        size, dtype = scratch
-        blocks = self.runtime.workers(len(nodes), size * np.dtype(dtype).itemsize)
-
-        def work() -> np.ndarray:
-            room = self.xp.zeros(blocks * size, dtype)
-            return self._local(kernel, adjacency, nodes, columns, blocks, room, *args)
-
-        while blocks > 1:
-            found = attempt(self.runtime, work)
-            if found is not Outcome.SHORT:
-                return found
-            blocks //= 2
-        return work()
+    def _neighbourhoods(self, adjacency: Adjacency) -> Neighbourhoods:
+        return Neighbourhoods(self.runtime, adjacency, self._resident(adjacency))

@@ -31,10 +31,11 @@ LANES = 32
 
 
 def pays(leg: "Leg") -> bool:
-    """Whether a leg's sums come first."""
-    sums = leg.near.channels * len(leg.geometry.taps.first)
-    few = sums * leg.geometry.positions <= MOST and SHARED * sums <= len(leg.block.tap)
-    return few and not leg.geometry.taps.single
+    """Whether a leg's sums come first: many weights read them, or each would add up many values alone."""
+    taps = leg.geometry.taps
+    sums = leg.near.channels * len(taps.first)
+    wanted = SHARED * sums <= len(leg.block.tap) or int(taps.depth.max(initial=0)) >= DEEP
+    return wanted and sums * leg.geometry.positions <= MOST and not taps.single
 
 
 def collected(leg: "Leg") -> "Leg":

@@ -9,7 +9,7 @@ from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cuda.collect import Stage, collected, pays
 from mge_gpu.backends.cuda.gather import Leg, sides
 from mge_gpu.backends.cuda.positions import geometry
-from mge_gpu.backends.cuda.resident import Resident
+from mge_gpu.backends.cuda.resident import Resident, sharing
 from mge_gpu.backends.cuda.runtime import Runtime
 
 PAIRS = 1 << 21
@@ -81,5 +81,6 @@ def power_sums(
     packed = sum((row | power << 4 | out << 8) << 12 * k for k, (row, power, out) in enumerate(terms))
     numbers = map(np.int64, (len(terms), packed, x.shape[1], size))
     table = resident(block, ready).table
-    runtime.launch("powers", "power_sums", len(block.tap), table, np.bool_(backward), *numbers, x, y)
+    blocks = sharing(runtime, block)
+    runtime.launch("powers", "power_sums", blocks, table, np.bool_(backward), *numbers, x, y)
     return y

@@ -8,7 +8,7 @@ import numpy as np
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cuda import dense
 from mge_gpu.backends.cuda.gather import Gather, make_entries, planned
-from mge_gpu.backends.cuda.resident import Resident, resident_block
+from mge_gpu.backends.cuda.resident import Resident, resident_block, sharing
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt
 
@@ -66,8 +66,8 @@ class Operator:
         else:
             self.gather(x, y)
         kernel = "product_f32" if self.dtype == np.float32 else "product_f64"
-        for block, size, ahead, back in self.atomic:
-            self.runtime.launch("product", kernel, size, block.table, np.bool_(ahead), np.bool_(back), x, y)
+        for block, blocks, ahead, back in self.atomic:
+            self.runtime.launch("product", kernel, blocks, block.table, np.bool_(ahead), np.bool_(back), x, y)
         return y.astype(wanted, copy=False)
 
 
@@ -97,6 +97,6 @@ def operator(
     for key, (block, ahead, back) in plan.atomic.items():
         if key not in ready:
             ready[key] = resident_block(runtime, block)
-        atomic.append((ready[key], len(block.tap), ahead, back))
+        atomic.append((ready[key], sharing(runtime, block), ahead, back))
     gather = Gather(runtime, plan.groups, products, ready) if plan.groups or products else None
     return Operator(runtime, gather, atomic, dtype, there)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cuda.powers import staged
-from mge_gpu.backends.cuda.resident import Resident
+from mge_gpu.backends.cuda.resident import Resident, sharing
 from mge_gpu.backends.cuda.runtime import Runtime
 
 
@@ -28,5 +28,5 @@ def reach(
         near = block.target_offset if backward else block.source_offset
         block, x = first.block, first.sums(marks[near : near + first.reads].astype(np.float64)) > 0
     table = resident(block, ready).table
-    runtime.launch("reach", "reach", len(block.tap), table, np.bool_(backward), x, marks)
+    runtime.launch("reach", "reach", sharing(runtime, block), table, np.bool_(backward), x, marks)
     return marks

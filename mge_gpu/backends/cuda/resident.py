@@ -13,6 +13,8 @@ BLOCK_ARRAYS = ("target_channel", "source_channel", "tap", "weight", "run_ptr", 
 
 BLOCK_NUMBERS = ("source_offset", "target_offset", "source_channel_stride", "target_channel_stride")
 
+SHARERS = 256
+"""Threads at most that share a nonzero: those of a block on a GPU."""
 
 DIRECT = 1 << 22
 """Bytes from which on an array goes to the device straight from where it lies: CuPy would copy it to locked
@@ -64,8 +66,24 @@ def resident_adjacency(runtime: Runtime, adjacency: Adjacency) -> Resident:
 
 def resident_block(runtime: Runtime, block: Block) -> Resident:
     """``struct Block`` of ``kernels/block.cuh``."""
-    numbers = [len(block.tap), *(getattr(block, name) for name in BLOCK_NUMBERS)]
+    numbers = [len(block.tap), *(getattr(block, name) for name in BLOCK_NUMBERS), sharers(block)]
     return Resident(runtime, [getattr(block, name) for name in BLOCK_ARRAYS], numbers)
+
+
+def sharers(block: Block) -> int:
+    """Threads that share a nonzero: a power of two, about as many as it has pairs of positions.
+
+    >>> from types import SimpleNamespace
+    >>> [sharers(SimpleNamespace(pair_count=np.array(n))) for n in ([1, 1], [49, 36], [3136], [])]
+    [1, 64, 256, 1]
+    """
+    most = int(block.pair_count.max(initial=1))
+    return min(1 << (most - 1).bit_length(), SHARERS)
+
+
+def sharing(runtime: Runtime, block: Block) -> int:
+    """Blocks of threads of a launch in which each nonzero has its `sharers`."""
+    return runtime.threads(len(block.tap) * sharers(block))
 
 
 JOINED = 1 << 18
