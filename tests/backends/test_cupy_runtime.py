@@ -1,6 +1,7 @@
 """The runtime of a real GPU, as far as it can be without one: a CuPy that fails, shortages, streams."""
 
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -27,6 +28,10 @@ class Stream:
         self.waited.append(other.cuda_stream)
 
 
+class OutOfMemory(MemoryError):
+    """CuPy's own error: how much was wanted, and how much there is in use."""
+
+
 class Cupy(SimpleNamespace):
     """As much of CuPy as a runtime asks for before it launches anything; notes which streams it works on."""
 
@@ -38,11 +43,18 @@ class Cupy(SimpleNamespace):
             self.entered.append(stream.__cuda_stream__()[1])
             yield
 
+        @contextmanager
+        def allocating(allocator: Callable[[int], Any]) -> Iterator[None]:
+            self.allocate = allocator
+            yield
+
         cuda = SimpleNamespace(
             Stream=SimpleNamespace(from_external=entering),
             Device=lambda index: nullcontext(),
-            using_allocator=lambda allocator: nullcontext(),
-            PythonFunctionAllocator=lambda *functions: SimpleNamespace(malloc=None),
+            using_allocator=allocating,
+            UnownedMemory=lambda *args: SimpleNamespace(args=args),
+            MemoryPointer=lambda memory, offset: memory,
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemory),
         )
         super().__init__(__version__="14.2.0", cuda=cuda, zeros=zeros, asnumpy=np.asarray)
 
@@ -107,6 +119,34 @@ def test_a_cupy_that_cannot_be_imported_is_said(
 def test_a_gpu_that_is_full_is_one(torch_sees_a_gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", Cupy(failing(MemoryError())))
     assert CupyRuntime().multiprocessors == 132
+
+
+def test_memory_is_torchs_to_free(torch_sees_a_gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By no function of Python: a Ctrl-C would be noticed there, and lost with the memory."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy := Cupy())
+    here, made = torch.UntypedStorage, list[Any]()
+
+    def storage(size: int, device: torch.device) -> torch.UntypedStorage:
+        assert device == torch.device("cuda", 1)
+        if size > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        found = here(size)
+        made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(torch, "UntypedStorage", storage)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 40)
+    runtime = CupyRuntime(1)
+    with runtime.active():
+        pointer, nothing = cupy.allocate(8), cupy.allocate(0)
+        with pytest.raises(OutOfMemory) as caught:
+            cupy.allocate(101)
+    assert caught.value.args == (101, 40) and runtime.is_shortage(caught.value)
+    assert pointer.args[0] != 0 and pointer.args[1] == 8 and pointer.args[3] == 1
+    assert nothing.args[:2] == (0, 0)
+    assert made[0]() is not None
+    del pointer
+    assert made[0]() is None
 
 
 def test_shortages(torch_sees_a_gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,6 @@ class CupyRuntime:
             )
         self.xp, self.device = cupy, device
         self.multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-        self.allocator = cupy.cuda.PythonFunctionAllocator(self._allocate, _release)
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
         self._inside = _Inside()
@@ -105,13 +104,19 @@ class CupyRuntime:
         with self.active():
             self.host(self.xp.zeros(1, np.int32) + 1)
 
-    def _allocate(self, size: int, device: int) -> int:
-        stream = torch.cuda.current_stream(device).cuda_stream
+    def _allocate(self, size: int) -> Any:
+        """Memory of torch's current stream, for CuPy.
+
+        It is torch's to free. A function of Python that frees it would be where Ctrl-C is noticed while an
+        array dies, which loses both; and what the cycle collector finds is freed without CuPy's help.
+        """
+        cuda = self.xp.cuda
         try:
-            return torch.cuda.caching_allocator_alloc(size, device, stream) if size else 0
+            held = torch.UntypedStorage(size, device=torch.device("cuda", self.device))
         except torch.OutOfMemoryError:  # CuPy's sorts and histograms know their own error only
-            taken = torch.cuda.memory_allocated(device)
-            raise self.xp.cuda.memory.OutOfMemoryError(size, taken) from None
+            taken = torch.cuda.memory_allocated(self.device)
+            raise cuda.memory.OutOfMemoryError(size, taken) from None
+        return cuda.MemoryPointer(cuda.UnownedMemory(held.data_ptr(), size, held, self.device), 0)
 
     def is_shortage(self, error: Exception) -> bool:
         """Whether an exception says that the device's memory is short: torch's and CuPy's, or the driver's.
@@ -134,7 +139,7 @@ class CupyRuntime:
             stream.wait_stream(self._last)  # what is kept between calls was written, and may be read, there
         cuda, before, self._last = self.xp.cuda, self._inside.stream, stream
         there = cuda.Stream.from_external(_Stream(stream.cuda_stream))
-        with cuda.Device(self.device), cuda.using_allocator(self.allocator.malloc), there:
+        with cuda.Device(self.device), cuda.using_allocator(self._allocate), there:
             self._inside.stream = stream
             try:
                 yield
@@ -235,8 +240,3 @@ def _given(args: Sequence[Any]) -> tuple[Any, ...]:
 def _unusable(error: Exception) -> GraphError:
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return GraphError(f"got device 'cuda', but CuPy cannot be used: {said}; {REPAIR}")
-
-
-def _release(address: int, device: int) -> None:
-    if address and torch is not None:  # at exit arrays can outlive the modules
-        torch.cuda.caching_allocator_delete(address)
