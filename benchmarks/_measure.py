@@ -74,8 +74,8 @@ def save(result: dict[str, Any], path: str | None) -> None:
 
 
 def difference(found: Mapping[str, float], expected: Mapping[str, float]) -> dict[str, float]:
-    """Relative difference of each value that both have, where there is one."""
-    both = {key: (found[key], expected[key]) for key in found if key in expected}
+    """Relative difference of each value that both have, where there is one; JSON has null for infinity."""
+    both = {key: (found[key], expected[key]) for key in found if expected.get(key) is not None}
     return {k: abs(a - b) / max(abs(a), abs(b)) for k, (a, b) in both.items() if a != b}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _measure import machine, write
+from _measure import machine, save, write
 from torch import nn
 
 import mge_gpu
@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", help="write the JSON here, too")
     args = parser.parse_args()
-    curves = {}
+    curves: dict[str, Any] = {}
+    result = {"benchmark": "crossover", "layers": curves, "machine": machine(args.device)}
     for name, (make, shape) in LAYERS.items():
         torch.manual_seed(0)
         layer = make()
@@ -110,7 +111,8 @@ def main() -> None:
                 }
             )
         curves[name] = {"crossover": crossing(rows), "curve": rows}
-    write({"benchmark": "crossover", "layers": curves, "machine": machine(args.device)}, args.out)
+        save(result, args.out)
+    write(result, args.out)
 
 
 if __name__ == "__main__":

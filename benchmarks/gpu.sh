@@ -37,6 +37,11 @@ sanitized() { # TOOL: torch's own allocator cuts arrays out of large pieces, in 
         tests/backends/test_conformance.py --device cuda -k cuda-0
 }
 
+case " $steps " in
+*" kernels "* | *" suite "* | *"check "*)
+    "$python" -c 'import igraph, lightgbm' || { echo "tests need igraph and lightgbm: pip install them first"; exit 3; } ;;
+esac
+
 for step in $steps; do
     case $step in
     kernels) tests kernels 400 tests/backends tests/test_on_gpu.py tests/metrics/test_on_device.py -k cuda ;;

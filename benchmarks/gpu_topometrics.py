@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from mge_gpu.model_spec import load_model
 
 def metrics(
     name: str, sparsity: float, devices: list[str], repeats: int, known: dict[str, float]
-) -> dict[str, Any]:
-    """Seconds and peak memory of each metric and of all together, on each device."""
+) -> Iterator[dict[str, Any]]:
+    """Seconds and peak memory of each metric and of all together, on each device; yields what it has."""
     model = load_model(name)
     program = mge_gpu.trace(model, SHAPES[name.split(":")[0]])
     masks = mge_gpu.prune(model, "erk", sparsity, seed=0)
@@ -41,18 +41,22 @@ def metrics(
             row = {"seconds": seconds, "of": report.seconds, "how": report.how()}
             print(device, sparsity, attempt, row, file=sys.stderr, flush=True)  # of a run that is stopped
             found[f"{device}_{attempt}"] = row
+            yield found
+            if report.interrupted:
+                raise KeyboardInterrupt
         found[f"{device}_values"] = dict(report)
+        against = found.get("cpu_values", known)
+        found["difference"] = difference(found[f"{devices[0]}_values"], against) if against else "unknown"
+        print(sparsity, "difference", found["difference"], file=sys.stderr, flush=True)
         found[device] = {}
         for row in bench.topometrics(graph, repeats):
             print(device, sparsity, row, file=sys.stderr, flush=True)  # of a run that is stopped
             found[device][row.pop("metric")] = row
-    known = found.get("cpu_values", known)
-    found["difference"] = difference(found[f"{devices[0]}_values"], known) if known else "unknown"
-    print(sparsity, "difference", found["difference"], file=sys.stderr, flush=True)
+            yield found
     if len(devices) == 2:
         gpu, cpu = (found[device] for device in devices)
         found["times_faster"] = {key: cpu[key]["seconds"] / gpu[key]["seconds"] for key in gpu}
-    return found
+        yield found
 
 
 def many(count: int, devices: list[str], one_by_one: bool) -> dict[str, Any]:
@@ -73,9 +77,10 @@ def many(count: int, devices: list[str], one_by_one: bool) -> dict[str, Any]:
         values[device] = reports
         found[device] = {
             "seconds": seconds,
-            "of": {key: sum(r.seconds[key] for r in reports) for key in reports[0]},
+            "of": {key: sum(r.seconds.get(key, 0.0) for r in reports) for key in reports[0]},
             "how": reports[0].how(),
         }
+        print(device, found[device], file=sys.stderr, flush=True)  # of a run that is stopped
         if one_by_one:
             found[device]["together"], _ = timed(mge_gpu.topometrics, masks, metrics=TOGETHER, **options)
             alone = [timed(mge_gpu.topometrics, [m], metrics=TOGETHER, **options)[0] for m in masks]
@@ -117,8 +122,10 @@ def main() -> None:
     else:
         known = values_of(args.against, args.network.split(":")[1]) if args.against else {}
         for sparsity in map(float, args.sparsities.split(",")):
-            rows.append(metrics(args.network, sparsity, devices, args.repeats, known.get(sparsity, {})))
-            save(result, args.out)
+            rows.append({})
+            for row in metrics(args.network, sparsity, devices, args.repeats, known.get(sparsity, {})):
+                rows[-1] = row
+                save(result, args.out)
     write(result, args.out)
 
 

@@ -1,6 +1,7 @@
 """What a user does with a model on a GPU: on what stands for one, and on a GPU."""
 
 import copy
+import gc
 import importlib.machinery
 import importlib.util
 import json
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 
 import mge_gpu
 from mge_gpu import doctor
-from mge_gpu.backends import DeviceWarning
+from mge_gpu.backends import DeviceWarning, get_backend
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
 from mge_gpu.cli import app
 from mge_gpu.errors import GraphError, NotEnoughMemoryError
@@ -162,7 +163,7 @@ def test_a_gpu_without_memory(gpu: str) -> None:
     model, shape = mge_gpu.models.resnet20(), (3, 64, 64)
     masks = mge_gpu.prune(model, "erk", 0.5, seed=0)
     keys = ["k_core", "components", "two_hop", "spectral_radius", "log_effective_paths"]
-    here = mge_gpu.topometrics(mge_gpu.encode(model, shape, masks), keys)
+    here = mge_gpu.topometrics(mge_gpu.encode(model, shape, masks), metrics=keys)
     graph = mge_gpu.encode(model, shape, masks, device=gpu)
     torch.cuda.empty_cache()
     before, (_, whole) = torch.cuda.memory_reserved(), torch.cuda.mem_get_info()
@@ -170,7 +171,7 @@ def test_a_gpu_without_memory(gpu: str) -> None:
     torch.cuda.set_per_process_memory_fraction(less / whole)
     try:
         with pytest.warns(GpuMemoryWarning):
-            there = mge_gpu.topometrics(graph, keys)
+            there = mge_gpu.topometrics(graph, metrics=keys)
         with pytest.raises(NotEnoughMemoryError):
             graph.coo()
         assert torch.cuda.memory_reserved() <= less
@@ -178,6 +179,27 @@ def test_a_gpu_without_memory(gpu: str) -> None:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert dict(there) == pytest.approx(dict(here), rel=1e-5)
     assert len(graph.coo()[0]) == graph.num_edges
+
+
+@pytest.mark.memory
+def test_arrays_that_only_the_collector_finds_are_freed(gpu: str) -> None:
+    """An exception that is kept holds its frame, and the arrays in it, in a cycle."""
+    backend: Any = get_backend(gpu)
+
+    def work() -> None:
+        kept = []
+        with backend.active():
+            array = backend.xp.zeros(1 << 20, np.float64)
+        try:
+            raise KeyError(array.nbytes)
+        except KeyError as error:
+            kept.append(error)
+
+    before = torch.cuda.memory_allocated()
+    for _ in range(3):
+        work()
+    gc.collect()
+    assert torch.cuda.memory_allocated() - before < 1 << 20
 
 
 def test_doctor_tries_the_kernels(gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:

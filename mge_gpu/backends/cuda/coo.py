@@ -19,7 +19,7 @@ TOGETHER = 1 << 26
 """Nonzeros that lie on the device at a time (24 bytes each), but for a block that has more."""
 
 MERGED = 1 << 26
-"""Pairs that are merged at a time where several nonzeros may lead to one edge (about 60 bytes each)."""
+"""Pairs that are merged at a time where several nonzeros may lead to one edge (about 90 bytes each)."""
 
 FEWEST = 1 << 16
 """Pairs below which a piece is not cut where memory is short."""
