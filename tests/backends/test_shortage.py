@@ -46,7 +46,7 @@ class ShortRuntime(HostRuntime):
 @pytest.fixture(autouse=True)
 def scratch_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """No wedge is counted in a multiprocessor's own memory, of which nothing can be short."""
-    monkeypatch.setattr("mge_gpu.backends.cuda.backend.FEW", 0)
+    monkeypatch.setattr("mge_gpu.backends.cuda.local.FEW", 0)
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ class HostRuntime:
         """Blocks of that many teams: warps, or whole blocks."""
         return -(-count // (self.block // 32 if self.block % 32 == 0 else 1))
 
-    def workers(self, count: int, scratch: int) -> int:
+    def workers(self, kernel: str, count: int, scratch: int) -> int:
         """Three blocks at most, so that they take turns."""
         return min(count, 3)
 

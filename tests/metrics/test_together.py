@@ -262,7 +262,7 @@ def test_fewer_where_memory_is_short(
     """Halves, then one by one, and at last the CPU."""
     masks = masks_of(model)
     device(monkeypatch, ShortRuntime({kernel: failures}))
-    monkeypatch.setattr(HostRuntime, "workers", lambda self, count, scratch: 1)
+    monkeypatch.setattr(HostRuntime, "workers", lambda self, kernel, count, scratch: 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = measured(masks, model)

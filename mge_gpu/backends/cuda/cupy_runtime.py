@@ -24,7 +24,7 @@ BLOCK = 256
 """Threads of a block."""
 
 WIDE = {"wedge_counts": 1024}
-"""The same where scratch leaves room for few blocks."""
+"""The same where scratch leaves room for few blocks: one on a multiprocessor."""
 
 WAVES = 32
 """Blocks a multiprocessor is given at most: kernels go on in strides of the grid."""
@@ -32,7 +32,7 @@ WAVES = 32
 RESIDENT = 3
 """Blocks that run on a multiprocessor at the same time: kernels that are launched together are bounded so."""
 
-SCRATCH = 3 << 30
+SCRATCH = 6 << 30
 """Bytes that the scratch of a launch may take, or half of the free memory where that is less."""
 
 
@@ -178,10 +178,11 @@ class CupyRuntime:
         """Blocks that hold so many teams."""
         return -(-count // (BLOCK // 32))
 
-    def workers(self, count: int, scratch: int) -> int:
+    def workers(self, kernel: str, count: int, scratch: int) -> int:
         """Blocks for which so much scratch each fits."""
         fitting = min(SCRATCH, self.available_memory() // 2) // max(scratch, 1)
-        return max(1, min(count, 4 * self.multiprocessors, fitting))
+        resident = self.multiprocessors * (1 if kernel in WIDE else 4)
+        return max(1, min(count, resident, fitting))
 
     def available_memory(self) -> int:
         """What is free on the device, and what torch holds without using it."""

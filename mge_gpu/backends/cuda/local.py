@@ -103,7 +103,7 @@ class Neighbourhoods:
         *args: Any,
     ) -> np.ndarray:
         """The same by as many blocks as have room for so many values each, which begin and end as zero."""
-        blocks = self.runtime.workers(len(nodes), size * np.dtype(dtype).itemsize)
+        blocks = self.runtime.workers(kernel, len(nodes), size * np.dtype(dtype).itemsize)
 
         def work() -> np.ndarray:
             room = self.runtime.xp.zeros(blocks * size, dtype)

@@ -41,8 +41,8 @@ class Runtime(Protocol):
     def teams(self, count: int) -> int:
         """Blocks that hold so many teams: see ``kernels/device.cuh``."""
 
-    def workers(self, count: int, scratch: int) -> int:
-        """Blocks, at most ``count``, for which ``scratch`` bytes each fit in the device's memory."""
+    def workers(self, kernel: str, count: int, scratch: int) -> int:
+        """Blocks of a kernel, at most ``count`` and as run at a time, that ``scratch`` bytes each fit for."""
 
     def available_memory(self) -> int | None:
         """Bytes of the device's memory that are free."""
