@@ -45,7 +45,7 @@ class Neighbourhoods:
     """The kernels of ``kernels/local.cu`` over an adjacency and its table on the device."""
 
     def __init__(self, runtime: Runtime, adjacency: Adjacency, there: Resident) -> None:
-        self.runtime, self.adjacency, self.table = runtime, adjacency, there.table
+        self.runtime, self.adjacency, self.there = runtime, adjacency, there
 
     def path_counts(self, nodes: np.ndarray, directed: bool, degree: Any) -> np.ndarray:
         """See `Backend.path_counts`; ``degree`` (N,) int64 is that of the direction."""
@@ -82,7 +82,7 @@ class Neighbourhoods:
         """A result a node, by so many blocks."""
         xp, there = self.runtime.xp, self.runtime.xp.asarray(np.asarray(nodes, np.int64))
         out = xp.zeros((len(nodes), *columns), np.int64)
-        self.runtime.launch("local", kernel, blocks, self.table, there, np.int64(len(nodes)), *args, out)
+        self.runtime.launch("local", kernel, blocks, self.there.table, there, np.int64(len(nodes)), *args, out)
         return self.runtime.host(out)
 
     def _in_windows(
