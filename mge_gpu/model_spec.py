@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mge_gpu._optional import require
-from mge_gpu._seeds import seeded
+from mge_gpu._seeds import preserved, seeded
 from mge_gpu.errors import MGEError
 
 FORMS = "torchvision:NAME, mge:NAME, package.module:factory or a saved program FILE.pt2"
@@ -85,18 +85,20 @@ def load_model(spec: str, seed: int = 0) -> torch.nn.Module:
 def num_outputs(model: torch.nn.Module, shape: Sequence[int]) -> int:
     """How many classes the model tells apart: the last dimension of its (first) output for an input of zeros.
 
-    Runs the model once in evaluation mode; each module's mode is restored, also when the model raises.
+    Runs the model once, where it lies, in evaluation mode; each module's mode and the generators' states are
+    restored, also when the model raises.
     Raises ModelLoadError when the model cannot take an input of ``shape``, or returns no tensor.
 
     >>> num_outputs(torch.nn.Linear(4, 7), (4,))
     7
     """
     modes = [(module, module.training) for module in model.modules()]
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
     try:
         for module, _ in modes:
             module.training = False
-        with torch.no_grad():
-            output = model(torch.zeros(1, *shape))
+        with preserved([first.device]), torch.no_grad():
+            output = model(torch.zeros(1, *shape, dtype=first.dtype, device=first.device))
     except Exception as error:
         size = "x".join(map(str, shape))
         raise ModelLoadError(

@@ -11,7 +11,7 @@ from torch import nn
 
 from mge_gpu import model_spec
 from mge_gpu.errors import MGEError
-from mge_gpu.model_spec import ModelLoadError, ModelSpecError, load_model, parse_shape
+from mge_gpu.model_spec import ModelLoadError, ModelSpecError, load_model, num_outputs, parse_shape
 
 
 @pytest.fixture
@@ -136,6 +136,30 @@ def test_gpus_stay_as_they_are_until_a_model_is_made_on_one(project, monkeypatch
     assert len(started) == 2 and begun[2:] == [(6, []), (6, []), (6, [0, 1])]
     load_model("nets_of_mine:small", 7)
     assert len(started) == 3 and begun[5:] == [(7, [0, 1]), (7, [0, 1])]
+
+
+class Noisy(nn.Module):
+    """Draws numbers in evaluation mode, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 5)
+
+    def forward(self, x):
+        return self.layer(x + torch.rand_like(x) * random.random() * numpy.random.rand())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_outputs_are_counted_in_the_models_precision_and_leave_no_trace(dtype):
+    model = Noisy().to(dtype).train()
+    before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].copy()
+    assert num_outputs(model, (3,)) == 5
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
+    assert (before[2] == numpy.random.get_state()[1]).all()
+    assert model.training and model.layer.training
+    with pytest.raises(ModelLoadError, match="cannot take an input of 4"):
+        num_outputs(model, (4,))
+    assert model.training and before[1] == random.getstate()
 
 
 def test_saved_program(tmp_path):

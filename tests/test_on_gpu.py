@@ -27,6 +27,7 @@ from mge_gpu.cli import app
 from mge_gpu.errors import GraphError, NotEnoughMemoryError
 from mge_gpu.linalg.lanczos import ConvergenceWarning
 from mge_gpu.masks import prunable_parameters
+from mge_gpu.model_spec import num_outputs
 from mge_gpu.pruning import METHODS
 from tests.graphs import DenseNet, random_masks
 from tests.kernels.host_runtime import COMPILER
@@ -100,6 +101,10 @@ def test_conversions_and_files(gpu: str, tmp_path: Path) -> None:
     again = mge_gpu.load(str(tmp_path / "graph.mge"))
     assert copy.deepcopy(there).device == there.device != again.device
     assert again.num_edges == here.num_edges and abs(again.to_scipy() - matrix).max() < 1e-6
+
+
+def test_outputs_of_a_model_there(gpu: str) -> None:
+    assert num_outputs(network().to(gpu), SHAPE) == num_outputs(network(), SHAPE)
 
 
 def test_ramanujan_of_a_model_there(gpu: str) -> None:

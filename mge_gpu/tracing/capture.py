@@ -3,7 +3,6 @@
 import copy
 import gc
 import operator
-import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.fx import Node
 
+from mge_gpu._seeds import preserved
 from mge_gpu.errors import TracingError
 
 # Hooks that compute a weight from its parts; all others are the user's and do not run in the trace.
@@ -31,18 +30,6 @@ class Capture:
     tensors: dict[Node, Callable[[], torch.Tensor]]  # parameters, buffers and constants, read live
     parameter_names: dict[Node, str]  # by the names that masks use
     stored_names: dict[Node, str]  # by the names in the module: "fc.weight_orig" under a hook
-
-
-@contextmanager
-def preserved_rng() -> Iterator[None]:
-    """Leave the random states of Python, NumPy and torch (CPU) as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 @contextmanager
@@ -100,7 +87,7 @@ def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
     twin = skeleton(model)
     first = next((t for t in model.parameters() if t.is_floating_point()), torch.zeros(1))
     args = tuple(torch.zeros((1, *s), dtype=first.dtype, device=first.device) for s in shapes)
-    with preserved_rng(), _collector_paused(), warnings.catch_warnings(), torch.no_grad():
+    with preserved(), _collector_paused(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             exported = torch.export.export(twin, args, strict=False)

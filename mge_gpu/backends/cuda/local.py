@@ -82,7 +82,9 @@ class Neighbourhoods:
         """A result a node, by so many blocks."""
         xp, there = self.runtime.xp, self.runtime.xp.asarray(np.asarray(nodes, np.int64))
         out = xp.zeros((len(nodes), *columns), np.int64)
-        self.runtime.launch("local", kernel, blocks, self.there.table, there, np.int64(len(nodes)), *args, out)
+        self.runtime.launch(
+            "local", kernel, blocks, self.there.table, there, np.int64(len(nodes)), *args, out
+        )
         return self.runtime.host(out)
 
     def _in_windows(
