@@ -92,13 +92,15 @@ def num_outputs(model: torch.nn.Module, shape: Sequence[int]) -> int:
     >>> num_outputs(torch.nn.Linear(4, 7), (4,))
     7
     """
+    from mge_gpu.tracing.capture import zero_inputs
+
     modes = [(module, module.training) for module in model.modules()]
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
     try:
         for module, _ in modes:
             module.training = False
-        with preserved([first.device]), torch.no_grad():
-            output = model(torch.zeros(1, *shape, dtype=first.dtype, device=first.device))
+        (x,) = zero_inputs(model, [shape])
+        with preserved([x.device]), torch.no_grad():
+            output = model(x)
     except Exception as error:
         size = "x".join(map(str, shape))
         raise ModelLoadError(

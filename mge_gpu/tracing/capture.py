@@ -79,14 +79,19 @@ def _live(model: nn.Module, name: str) -> Callable[[], torch.Tensor]:
     return lambda: operator.attrgetter(leaf)(model.get_submodule(path))
 
 
+def zero_inputs(model: nn.Module, shapes: Sequence[Sequence[int]]) -> tuple[torch.Tensor, ...]:
+    """A batch of one sample of zeros for each shape, where the model lies and in its precision."""
+    first = next((t for t in model.parameters() if t.is_floating_point()), torch.zeros(1))
+    return tuple(torch.zeros((1, *s), dtype=first.dtype, device=first.device) for s in shapes)
+
+
 def capture(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Capture:
     """Trace ``model`` on fake tensors with a batch dim of 1, one a shape; runs no arithmetic.
 
     Raises TracingError if the model raises on that input, with the model's own message.
     """
     twin = skeleton(model)
-    first = next((t for t in model.parameters() if t.is_floating_point()), torch.zeros(1))
-    args = tuple(torch.zeros((1, *s), dtype=first.dtype, device=first.device) for s in shapes)
+    args = zero_inputs(model, shapes)
     with preserved(), _collector_paused(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:

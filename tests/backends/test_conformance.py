@@ -249,7 +249,7 @@ def test_operator(backend: Any) -> None:
                 total += (w & 1) * (matrix.T @ y) + (w & 2) / 2 * (matrix @ y)
         found = backend.operator(forward, backward)(x)
         assert (
-            np.abs(found - expected) <= 1e-6 * (1 + size)
+            np.abs(found - expected) <= 1e-7 * (1 + size)
         ).all()  # sums of weights have 24 bits in the matrix
 
     on_networks(check)

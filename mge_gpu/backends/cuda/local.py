@@ -6,6 +6,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency
 from mge_gpu.backends.cpu.cliques import clique_partitions
+from mge_gpu.backends.cpu.local import owners
 from mge_gpu.backends.cuda.resident import Resident
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt
@@ -36,8 +37,7 @@ def windows(g: Adjacency, nodes: np.ndarray) -> Windows:
         np.minimum.at(lower, owner, low[g.arc_other])
         np.maximum.at(higher, owner, high[g.arc_other])
         low, high = lower, higher
-    first = g.offset[low].astype(np.int64)
-    some = np.unique(np.searchsorted(g.offset, nodes, side="right") - 1)
+    first, some = g.offset[low], np.unique(owners(g, nodes))
     return Windows(first, int((g.offset[high + 1] - first)[some].max(initial=0)))
 
 
@@ -70,7 +70,7 @@ class Neighbourhoods:
     def clique_counts(self, nodes: np.ndarray) -> np.ndarray:
         """See `Backend.clique_counts`."""
         member = clique_partitions(self.adjacency).max(axis=0)
-        some = np.flatnonzero(member[np.searchsorted(self.adjacency.offset, nodes, side="right") - 1])
+        some = np.flatnonzero(member[owners(self.adjacency, nodes)])
         out = np.zeros(len(nodes), np.int64)
         if len(some):
             out[some] = self._in_windows("clique_counts", nodes[some], (), np.uint8)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, Block
+from mge_gpu.backends.cuda.cupy_runtime import BLOCK
 from mge_gpu.backends.cuda.runtime import Runtime
 
 BLOCK_ARRAYS = ("target_channel", "source_channel", "tap", "weight", "run_ptr", "runs")
@@ -13,8 +14,6 @@ BLOCK_ARRAYS = ("target_channel", "source_channel", "tap", "weight", "run_ptr", 
 
 BLOCK_NUMBERS = ("source_offset", "target_offset", "source_channel_stride", "target_channel_stride")
 
-SHARERS = 256
-"""Threads at most that share a nonzero: those of a block on a GPU."""
 
 DIRECT = 1 << 22
 """Bytes from which on an array goes to the device straight from where it lies: CuPy would copy it to locked
@@ -71,14 +70,14 @@ def resident_block(runtime: Runtime, block: Block) -> Resident:
 
 
 def sharers(block: Block) -> int:
-    """Threads that share a nonzero: a power of two, about as many as it has pairs of positions.
+    """Threads that share a nonzero: a power of two, about its pairs of positions, at most a block.
 
     >>> from types import SimpleNamespace
     >>> [sharers(SimpleNamespace(pair_count=np.array(n))) for n in ([1, 1], [49, 36], [3136], [])]
     [1, 64, 256, 1]
     """
     most = int(block.pair_count.max(initial=1))
-    return min(1 << (most - 1).bit_length(), SHARERS)
+    return min(1 << (most - 1).bit_length(), BLOCK)
 
 
 def sharing(runtime: Runtime, block: Block) -> int:
