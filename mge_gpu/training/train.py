@@ -192,6 +192,7 @@ def _epoch(
                 loss = nn.functional.cross_entropy(scores, labels.to(device))
             scaler.scale(loss).backward()
             trainer.step(scaler if scaler.is_enabled() else None)
+            scaler.update()
             total += loss.detach() * len(chosen)
             passed += len(chosen)
     mean = float(total) / data.samples

@@ -150,6 +150,22 @@ def test_blocks_without_a_table_are_added_atomically(
         assert "product_f64" in runtime.launched and ("gather_f64" in runtime.launched) == any(limits[:2])
 
 
+@pytest.fixture
+def leading_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where cuBLASLt refuses a matrix that the CPU takes: a row that begins before the last one ends."""
+    product = torch.Tensor.addmm_
+
+    def checked(*matrices: torch.Tensor) -> torch.Tensor:
+        for matrix in matrices:
+            by_row = matrix.stride(1) == 1 and matrix.stride(0) >= max(matrix.shape[1], 1)
+            by_column = matrix.stride(0) == 1 and matrix.stride(1) >= max(matrix.shape[0], 1)
+            assert by_row or by_column, (matrix.shape, matrix.stride())
+        return product(*matrices)
+
+    monkeypatch.setattr(torch.Tensor, "addmm_", checked)
+
+
+@pytest.mark.usefixtures("leading_dimensions")
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("largest", [1 << 28, 200])
 def test_dense_products(
@@ -170,6 +186,7 @@ def test_dense_products(
     assert_products(backend, blocks, graph.num_nodes, None, single)
 
 
+@pytest.mark.usefixtures("leading_dimensions")
 @pytest.mark.parametrize("engine, single", [("sparse", False), ("dense", True)])
 @pytest.mark.parametrize("shared, deep", [(0, 1), (0, 1 << 20), (2, 4), (1 << 40, 1)])
 def test_sums_that_come_before_the_weights(

@@ -53,6 +53,11 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     return result | {file: pd.DataFrame(layers[name]) for name, file in BIPARTITE.items()}
 
 
+def read(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a folder: not all of pandas' versions read the very numbers that they wrote."""
+    return {path.name: pd.read_csv(path) for path in folder.iterdir()}
+
+
 def write(folder: Path, content: dict[str, pd.DataFrame]) -> Path:
     """Write the tables into a folder."""
     folder.mkdir(exist_ok=True)

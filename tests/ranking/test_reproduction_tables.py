@@ -11,7 +11,7 @@ from mge_gpu.ranking.reproduction import tables as module
 from mge_gpu.ranking.reproduction.regression import complete_rows
 from mge_gpu.ranking.reproduction.tables import BIPARTITE, RAMANUJAN_FILE, TOPOMETRICS, accuracy_drop, load
 from mge_gpu.ranking.table import FILE_NAME
-from tests.ranking.published_folder import LAYERS, tables, write
+from tests.ranking.published_folder import LAYERS, read, tables, write
 
 ROLLED, CHANNEL = BIPARTITE.values()
 
@@ -21,8 +21,8 @@ def counts(loaded: module.Tables) -> dict[str, tuple[int, int]]:
 
 
 def test_tables_without_oddities_are_joined_whole(tmp_path: Path) -> None:
-    content = tables()
-    loaded = load(write(tmp_path / "t", content))
+    folder = write(tmp_path / "t", tables())
+    loaded, content = load(folder), read(folder)
     assert len(loaded.networks) == 72
     assert loaded.networks["network"].nunique() == 24
     assert {count for count, _ in counts(loaded).values()} == {0}
@@ -94,9 +94,9 @@ def test_the_ramanujan_table_finds_its_methods_also_where_two_networks_share_an_
     first, second = networks.loc[same, "accuracy"].tolist()[:2]
     for frame in content.values():
         frame["accuracy"] = frame["accuracy"].replace(second, first)
-    ramanujan = content[RAMANUJAN_FILE]
+    folder = write(tmp_path / "t", content)
+    loaded, ramanujan = load(folder), read(folder)[RAMANUJAN_FILE]
     truth = content[ROLLED]["pruning_algorithm"].tolist()  # in the same order
-    loaded = load(write(tmp_path / "t", content))
     found = counts(loaded)
     assert found[f"{RAMANUJAN_FILE}: networks that share all of these with another one"] == (2, 72)
     assert len(loaded.layers) == len(ramanujan)

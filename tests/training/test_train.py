@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
 import mge_gpu as mge
 from mge_gpu.data import Data, load_split
@@ -116,6 +117,20 @@ def test_the_seed_decides_and_no_global_generator_moves() -> None:
 def test_mixed_precision_trains() -> None:
     trained = train(network(), blobs(), Recipe(4, 32, 0.05, amp=True), sparsity=0.5)
     assert trained.accuracy > 0.9
+
+
+@pytest.mark.parametrize("method", ["static", "set", "rigl", "snfs", "dsr", "itop-rigl"])
+def test_losses_are_scaled_for_half_precision(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, and the scale follows: with each step that it is not too large for it grows here."""
+    made = []
+
+    def scaler(device: str, enabled: bool) -> torch.amp.GradScaler:
+        made.append(GradScaler(device, growth_interval=1, enabled=True))
+        return made[-1]
+
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    trained = train(network(), blobs(), RECIPE, method=method, sparsity=0.5, seed=3)
+    assert trained.accuracy > 0.8 and made[0].get_scale() == 2.0 ** (16 + 4 * 5)
 
 
 def test_accuracy_restores_each_modules_mode() -> None:

@@ -83,8 +83,8 @@ class Dense:
         """Add the product with x from ``begin`` on to y."""
         w, far, near = self.weights, self.leg.far, self.leg.near
         positions, step = w.where.shape[1], max(self.leg.geometry.step, 1)
-        read = x.as_strided((near.channels, w.reach), (near.stride, 1), begin + near.offset)
-        written = y.as_strided((far.channels, positions), (far.stride, step), far.offset)
+        read = _matrix(x, near.channels, w.reach, near.stride, 1, begin + near.offset)
+        written = _matrix(y, far.channels, positions, far.stride, step, far.offset)
         if w.same:
             written.addmm_(w.matrix, read)
             return
@@ -97,6 +97,11 @@ class Dense:
             part = w.where[:, at : at + size]
             z = read.index_select(1, part.reshape(-1)).view(w.matrix.shape[1], -1)
             written[:, at : at + size].addmm_(w.matrix, z)
+
+
+def _matrix(x: Tensor, rows: int, columns: int, stride: int, step: int, offset: int) -> Tensor:  # (N,)
+    """(rows, columns) of x. A single row's stride says nothing, but cuBLASLt refuses one too short."""
+    return x.as_strided((rows, columns), (stride if rows > 1 else columns * step, step), offset)
 
 
 def add(products: Sequence[tuple[Dense, int]], x: Tensor, y: Tensor) -> None:  # (M,), (N,)
