@@ -36,21 +36,31 @@ __device__ inline void nonzeros_of(const Block& b, Each each) {
     for (i64 k = (i64)blockIdx.x * together + mine; k < b.nonzeros; k += (i64)gridDim.x * together) each(k, sharer);
 }
 
-// visit(source, target) for the position pairs of nonzero k, by those who share it: as many runs at a time as there
-// are threads for, taking all for as long as the first.
-template <class Visit>
-__device__ inline void pairs_of(const Block& b, i64 k, Sharer sharer, Visit visit) {
+// found(source, target) for the position pairs of nonzero k, by those who share it, each until that is true: whether it
+// was. As many runs at a time as there are threads for, taking all for as long as the first.
+template <class Found>
+__device__ inline bool some_pair(const Block& b, i64 k, Sharer sharer, Found found) {
     i64 first = b.run_ptr[b.tap[k]], last = b.run_ptr[b.tap[k] + 1];
-    if (first == last) return;
+    if (first == last) return false;
     i64 source = b.source_offset + b.source_channel[k] * b.source_channel_stride;
     i64 target = b.target_offset + b.target_channel[k] * b.target_channel_stride;
     i64 length = b.runs[5 * first + 2];
     u32 lanes = length < 1 ? 1 : length < sharer.lanes ? (u32)length : sharer.lanes;
     u32 teams = sharer.lanes / lanes, team = sharer.lane / lanes;
-    if (team == teams) return;
+    if (team == teams) return false;
     for (i64 r = first + team; r < last; r += teams) {
         const i64* run = b.runs + 5 * r;
         for (i64 j = sharer.lane % lanes; j < run[2]; j += lanes)
-            visit(source + run[1] + j * run[4], target + run[0] + j * run[3]);
+            if (found(source + run[1] + j * run[4], target + run[0] + j * run[3])) return true;
     }
+    return false;
+}
+
+// visit(source, target) for all of them.
+template <class Visit>
+__device__ inline void pairs_of(const Block& b, i64 k, Sharer sharer, Visit visit) {
+    some_pair(b, k, sharer, [&](i64 source, i64 target) {
+        visit(source, target);
+        return false;
+    });
 }

@@ -19,6 +19,7 @@ struct Leg {
     const i32* table;
     i64 rows;
     i64 single;  // whether every entry has one row of the table
+    i64 same;    // and that row says the position itself
     i64 begin;   // where in x what it reads begins
 };
 
@@ -38,6 +39,19 @@ __device__ inline T sum_of(const Leg& leg, i64 begin, i64 end, u32 teams, i32 po
     const i32* table = leg.table + position;
     const Entry* entry = leg.entry;
     T sum = 0;
+    if (leg.same) {
+        x += position;
+        i64 k = begin;
+        for (; k + 3 * (i64)teams < end; k += 4 * (i64)teams) {  // as below, without the reads of the table
+            Entry e[4];
+            T value[4];
+            MGE_UNROLL for (int j = 0; j < 4; ++j) e[j] = entry[k + j * (i64)teams];
+            MGE_UNROLL for (int j = 0; j < 4; ++j) value[j] = x[e[j].base];
+            MGE_UNROLL for (int j = 0; j < 4; ++j) sum += weight_as<T>(e[j].weight) * value[j];
+        }
+        for (; k < end; k += teams) sum += weight_as<T>(entry[k].weight) * x[entry[k].base];
+        return sum;
+    }
     if (leg.single) {
         i64 k = begin;
         for (; k + 3 * (i64)teams < end; k += 4 * (i64)teams) {  // four at a time: reads do not wait for each other

@@ -11,13 +11,14 @@ extern "C" __global__ void reach(const Block* table, bool backward, const bool* 
     });
 }
 
-// Marks in out (false before) the nonzeros with an edge from a node of ``before`` to one of ``behind``.
-extern "C" __global__ void between(const Block* table, const bool* before, const bool* behind, bool* out) {
-    const Block b = *table;
+// Marks in out (false before) the nonzeros with an edge from a node of ``before`` to one of ``behind``. So many threads
+// share a nonzero.
+extern "C" __global__ void between(
+    const Block* table, i64 sharers, const bool* before, const bool* behind, bool* out) {
+    Block b = *table;
+    b.sharers = sharers;
     nonzeros_of(b, [&](i64 k, Sharer sharer) {
-        pairs_of(b, k, sharer, [&](i64 s, i64 t) {
-            if (before[s] && behind[t]) out[k] = true;
-        });
+        if (some_pair(b, k, sharer, [&](i64 s, i64 t) { return before[s] && behind[t]; })) out[k] = true;
     });
 }
 MGE_EXPORT(reach)

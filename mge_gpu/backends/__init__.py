@@ -50,6 +50,9 @@ class Backend(Protocol):
     def host(self, array: Any) -> np.ndarray:
         """An array of the device in the host's memory."""
 
+    def counts(self, flags: Any) -> Any:
+        """How many of flags (..., n) bool are set along the last dimension, (...) int64."""
+
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
 

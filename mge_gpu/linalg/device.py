@@ -1,6 +1,6 @@
 """The sums of `kernels` for arrays of a GPU: CuPy's, through the functions of NumPy that they take over.
 
-Vectors of a basis are widened to double precision a piece at a time: all of them at once may not fit.
+Vectors of a basis are widened to double precision, a piece at a time where all of them at once may not fit.
 """
 
 from typing import Any
@@ -41,6 +41,8 @@ def remove(rows: Any, x: Any) -> tuple[np.ndarray, float]:
 
     All of it is read back at once.
     """
+    if len(_pieces(rows)) == 1:
+        rows = rows.astype(np.float64, copy=False)  # once, not for each of the sums
     found = np.zeros(len(rows) + 1, like=x)
     for _ in range(2 if len(rows) else 0):
         factors = _dots(rows, x)

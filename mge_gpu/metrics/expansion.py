@@ -118,7 +118,7 @@ def spectral_gap(w: Workspace) -> Measured:
         return Measured(magnitude[0] - magnitude[2], _note(info, "Lanczos on the adjacency", apply))
     to_second, to_first, engine = _halves(w, blocks, blocks.sizes)
     large = w.graph.num_nodes >= LARGE  # small ones do without the compressed adjacency
-    connected = large and w.forest[0] - int((w.degree == 0).sum()) <= 1
+    connected = large and w.forest[0] - w.total(w.degree == 0) <= 1
     values, info = singular_values(
         to_second,
         to_first,

@@ -44,7 +44,8 @@ class Together(Workspace):
 
     def total(self, x: Any) -> Any:
         """Sums of x over the nodes of each network, (networks,) Python ints."""
-        return self._numbers(self.union.rows(x).sum(1))
+        rows = self.union.rows(x)
+        return self._numbers(self.backend.counts(rows) if rows.dtype == np.bool_ else rows.sum(1))
 
     def exact_total(self, values: Any, times: Any = None, nodes: np.ndarray | None = None) -> Any:
         """`exact_sum` of each network, (networks,) Python ints."""

@@ -193,6 +193,13 @@ def symmetric(graph: MultipartiteGraph) -> sp.csr_array:
     return both
 
 
+@pytest.mark.parametrize("shape", [(0,), (1,), (70_001,), (3, 0), (3, 1_001), (2, 2, 5)])
+def test_counts(shape: tuple[int, ...], backend: Any) -> None:
+    flags = np.random.default_rng(0).random(shape) < 0.3
+    found = np.asarray(backend.counts(flags))
+    assert found.shape == shape[:-1] and found.tolist() == flags.sum(-1).tolist()
+
+
 def test_degrees_and_edges(backend: Any) -> None:
     def check(graph: MultipartiteGraph) -> None:
         source, target, weight = edges_of(graph)

@@ -373,7 +373,7 @@ def test_cheap_metrics_take_no_pass_over_the_edges(model: nn.Module, monkeypatch
     graph = mge_gpu.encode(model, (1, 8, 8))
     cheap_ones = (
         *("name", "shares_cores", "active", "within_memory", "prototype", "host"),
-        *("degrees", "total_weight"),
+        *("counts", "degrees", "total_weight"),
     )
     for name in vars(Backend):
         if not name.startswith("_") and name not in cheap_ones:

@@ -58,6 +58,10 @@ class CpuBackend:
         """The array itself."""
         return array
 
+    def counts(self, flags: np.ndarray) -> Any:
+        """How many of flags (..., n) bool are set along the last dimension, (...) int64."""
+        return np.count_nonzero(flags, axis=None if flags.ndim == 1 else -1)
+
     def degrees(self, adjacency: Adjacency) -> tuple[np.ndarray, np.ndarray]:
         """(in-degree, out-degree), each (N,) int64."""
         indeg, outdeg = (np.zeros(adjacency.num_nodes, np.int64) for _ in range(2))

@@ -11,8 +11,9 @@ import torch
 from mge_gpu.backends.adjacency import Adjacency, Block, total_weight
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
 from mge_gpu.backends.cuda import coo, cuts, forest, peel, powers, product, reach, scaled
+from mge_gpu.backends.cuda.flags import counts
 from mge_gpu.backends.cuda.local import Neighbourhoods
-from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block, sharing
+from mge_gpu.backends.cuda.resident import Resident, resident_adjacency, resident_block
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.cuda.shortage import Outcome, attempt, on_host
 from mge_gpu.errors import DeviceMemoryError, NotEnoughMemoryError
@@ -130,6 +131,11 @@ class CudaBackend:
         return self.runtime.host(array)
 
     @_on_device
+    def counts(self, flags: Any) -> Any:
+        """How many of flags (..., n) bool are set along the last dimension, (...) int64."""
+        return counts(flags)
+
+    @_on_device
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
         """(in-degree, out-degree), each (N,) int64."""
         n, g = adjacency.num_nodes, self._resident(adjacency)
@@ -218,10 +224,7 @@ class CudaBackend:
     @_on_device
     def between(self, block: Block, before: Any, behind: Any, prepared: dict[Any, Any] | None = None) -> Any:
         """(nonzeros,) bool: whether a nonzero has an edge from a node of ``before`` to one of ``behind``."""
-        out, there = self.xp.zeros(len(block.tap), np.bool_), self._block(block, prepared)
-        blocks = sharing(self.runtime, block)
-        self.runtime.launch("reach", "between", blocks, there.table, before, behind, out)
-        return out
+        return reach.between(self.runtime, block, before, behind, self._block(block, prepared))
 
     @_on_device
     def scaled_sum(self, values: Sequence[Any], exponents: Sequence[Any]) -> tuple[Any, Any]:

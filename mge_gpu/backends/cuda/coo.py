@@ -130,12 +130,13 @@ def _part(edges: Edges, first: int, last: int) -> Edges:
 
 def _batches(blocks: Sequence[Block], limit: int) -> Iterator[list[Block]]:
     """Blocks one after another, of at most ``limit`` nonzeros together unless a single one has more."""
-    batch: list[Block] = []
+    batch, held = list[Block](), 0
     for block in blocks:
-        if batch and sum(len(b.tap) for b in batch) + len(block.tap) > limit:
+        if batch and held + len(block.tap) > limit:
             yield batch
-            batch = []
+            batch, held = [], 0
         batch.append(block)
+        held += len(block.tap)
     if batch:
         yield batch
 

@@ -187,8 +187,9 @@ class CupyRuntime:
     def available_memory(self) -> int:
         """What is free on the device, and what torch holds without using it."""
         free, _ = torch.cuda.mem_get_info(self.device)
-        held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return int(free + held)
+        stats = torch.cuda.memory_stats_as_nested_dict(self.device)  # memory_allocated takes 0.2 ms
+        taken, used = (stats[f"{what}_bytes"]["all"]["current"] for what in ("reserved", "allocated"))
+        return int(free + taken - used)
 
     def release(self) -> None:
         """torch's allocator keeps nothing that is unused, and CuPy no memory of the host that it locked."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mge_gpu.backends.cuda.flags import counts
 from mge_gpu.backends.cuda.forest import unite
 from mge_gpu.backends.cuda.resident import Resident
 from mge_gpu.backends.cuda.runtime import Runtime
@@ -56,7 +57,7 @@ def _levels(runtime: Runtime, parent: Any) -> list[Any]:
     while True:  # the way to the root that is known is twice as long each time
         depth += depth[above]
         further = above[above]
-        if not (further != above).any():
+        if not int(counts(further != above)):
             break
         above = further
     order = xp.argsort(depth).astype(np.int32)

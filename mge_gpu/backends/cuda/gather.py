@@ -23,7 +23,7 @@ class Side(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """Channels that the nonzeros have."""
+        """Channels that the nonzeros have; all of them are looked at."""
         return int(self.channel.max(initial=-1)) + 1
 
 
@@ -182,11 +182,14 @@ class Gather:
     def _leg(self, leg: Leg, g: Group, ready: dict[Any, Any]) -> list[int]:
         key = "table", id(leg.geometry), g.step, g.positions
         if key not in ready:
-            ready[key] = leg.geometry, uploaded(self.runtime, leg.geometry.table(g.step, g.positions))
-        arrays = *ready[leg.key], ready[key][1]
+            table = leg.geometry.table(g.step, g.positions)
+            same = np.array_equal(table.ravel(), np.arange(g.positions))
+            ready[key] = leg.geometry, uploaded(self.runtime, table), same
+        _, table, same = ready[key]
+        arrays = *ready[leg.key], table
         self.kept.append(arrays)
-        at = self._begin(leg)
-        return [*map(self.runtime.address, arrays), leg.far.channels, leg.geometry.taps.single, at]
+        numbers = leg.far.channels, leg.geometry.taps.single, same, self._begin(leg)
+        return [*map(self.runtime.address, arrays), *numbers]
 
     def _begin(self, leg: Leg) -> int:
         """Where in [sums | x] what a leg reads begins."""
