@@ -1,6 +1,7 @@
 """The sums of `kernels` for arrays of a GPU: CuPy's, through the functions of NumPy that they take over.
 
 Vectors of a basis are widened to double precision, a piece at a time where all of them at once may not fit.
+Operations are few: with vectors of a small network each takes the host longer than the GPU.
 """
 
 from typing import Any
@@ -29,29 +30,44 @@ def dots(rows: Any, x: Any) -> np.ndarray:
     return to_host(_dots(rows, x)) if len(rows) else np.zeros(0)
 
 
+def _wide(array: Any) -> Any:
+    return array.astype(np.float64, copy=False)
+
+
 def _dots(rows: Any, x: Any) -> Any:
+    if 8 * rows.size <= PIECE:
+        return _wide(rows) @ _wide(x)
     total = np.zeros(len(rows), like=x)
     for part in _pieces(rows):
-        total += rows[:, part].astype(np.float64, copy=False) @ x[part].astype(np.float64, copy=False)
+        total += _wide(rows[:, part]) @ _wide(x[part])
     return total
 
 
-def remove(rows: Any, x: Any) -> tuple[np.ndarray, float]:
-    """Make x orthogonal to orthonormal rows, in place, in two passes; what was removed, (m,), and |x| then.
+def _subtract(factors: Any, rows: Any, x: Any) -> None:
+    """x (n,) float64 less factors @ rows, in place."""
+    if 8 * rows.size <= PIECE:
+        x -= factors @ _wide(rows)
+        return
+    for part in _pieces(rows):
+        x[part] -= factors @ _wide(rows[:, part])
 
-    All of it is read back at once.
+
+def remove(rows: Any, x: Any) -> tuple[np.ndarray, float]:
+    """Make x (n,) float64 orthogonal to orthonormal rows, in place, in two passes.
+
+    Returns what was removed, (m,), and |x| then: all of it is read back at once.
     """
-    if len(_pieces(rows)) == 1:
-        rows = rows.astype(np.float64, copy=False)  # once, not for each of the sums
+    if 8 * rows.size <= PIECE:
+        rows = _wide(rows)  # for all that follows
     found = np.zeros(len(rows) + 1, like=x)
+    removed = found[:-1]
     for _ in range(2 if len(rows) else 0):
         factors = _dots(rows, x)
-        for part in _pieces(rows):
-            x[part] -= factors @ rows[:, part].astype(np.float64, copy=False)
-        found[:-1] += factors
+        _subtract(factors, rows, x)
+        removed += factors
     found[-1:] = _dots(x[None], x)
-    removed = to_host(found)
-    return removed[:-1], float(np.sqrt(removed[-1]))
+    there = to_host(found)
+    return there[:-1], float(np.sqrt(there[-1]))
 
 
 def advance(image: Any, beta: float, before: Any, now: Any) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mge_gpu.linalg import kernels
+from mge_gpu.linalg import device, kernels
 from mge_gpu.linalg.lanczos import extreme_eigenvalues
 from mge_gpu.linalg.largest import largest_eigenvalue
 from tests.kernels.strict import DeviceArray
@@ -26,6 +26,33 @@ def test_remove_leaves_nothing_inside_the_rows(
     np.testing.assert_allclose(found, rows.astype(float) @ before, atol=1e-5)
     np.testing.assert_allclose(x, before - found @ rows.astype(float), atol=1e-9)
     assert np.abs(rows.astype(float) @ x).max() < (1e-6 if dtype is np.float32 else 1e-13) * np.sqrt(n)
+
+
+@pytest.mark.parametrize("piece", [device.PIECE, 3_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m", [0, 1, 5])
+def test_a_gpu_does_the_same_at_once_and_in_pieces(
+    m: int, dtype: type, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "PIECE", piece)
+    rng = np.random.default_rng(m)
+    rows = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((701, 5)))[0].T[:m], dtype)
+    x = rng.standard_normal(701)
+    before, there = x.copy(), DeviceArray(x.copy())
+    np.testing.assert_allclose(kernels.dots(DeviceArray(rows), there), kernels.dots(rows, x), atol=1e-12)
+    for (found, length), rest in (
+        (kernels.remove(rows, x), x),
+        (kernels.remove(DeviceArray(rows), there), there.get()),
+    ):
+        np.testing.assert_allclose(found, rows.astype(float) @ before, atol=1e-5)
+        np.testing.assert_allclose(rest, before - found @ rows.astype(float), atol=1e-9)
+        assert length == pytest.approx(np.linalg.norm(rest), rel=1e-12)
+        assert np.abs(rows.astype(float) @ rest).max(initial=0) < (1e-5 if dtype is np.float32 else 1e-13)
+    if m:
+        turn = np.linalg.qr(rng.standard_normal((m, m)))[0][:, : (m + 1) // 2]
+        turned, whole = DeviceArray(rows.copy()), rows.T.astype(float) @ turn
+        device.rotate(turned, m, turn)
+        np.testing.assert_allclose(turned.get()[: turn.shape[1]], whole.T, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [0, 3, 100_000])

@@ -61,5 +61,8 @@ def _levels(runtime: Runtime, parent: Any) -> list[Any]:
             break
         above = further
     order = xp.argsort(depth).astype(np.int32)
-    ends = np.cumsum(runtime.host(xp.bincount(depth))).tolist()
-    return [order[a:b] for a, b in zip([0, *ends], ends, strict=False)] or [order]
+    if not len(order):
+        return [order]
+    levels = xp.arange(1, int(depth.max()) + 2, dtype=np.int32)
+    ends = runtime.host(xp.searchsorted(depth[order], levels)).tolist()  # bincount asks for any: see `counts`
+    return [order[a:b] for a, b in zip([0, *ends], ends, strict=False)]
