@@ -33,43 +33,39 @@ struct Group {  // output rows of one geometry: node = offset + row * stride + p
     i64 positions;
 };
 
-// What a thread adds up: the entries of its team for its position.
-template <class T>
-__device__ inline T sum_of(const Leg& leg, i64 begin, i64 end, u32 teams, i32 position, i32 positions, const T* x) {
+// What a thread adds up: the entries of its team for its position. Of a leg whose entries have one row of the table; where
+// that says the position itself it is not read.
+template <bool SAME, class T>
+__device__ inline T single_sum(const Leg& leg, i64 begin, i64 end, u32 teams, i32 position, i32 positions, const T* x) {
     const i32* table = leg.table + position;
     const Entry* entry = leg.entry;
     T sum = 0;
-    if (leg.same) {
-        x += position;
-        i64 k = begin;
-        for (; k + 3 * (i64)teams < end; k += 4 * (i64)teams) {  // as below, without the reads of the table
-            Entry e[4];
-            T value[4];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) e[j] = entry[k + j * (i64)teams];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) value[j] = x[e[j].base];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) sum += weight_as<T>(e[j].weight) * value[j];
-        }
-        for (; k < end; k += teams) sum += weight_as<T>(entry[k].weight) * x[entry[k].base];
-        return sum;
+    i64 k = begin;
+    for (; k + 3 * (i64)teams < end; k += 4 * (i64)teams) {  // four at a time: reads do not wait for each other
+        Entry e[4];
+        i32 at[4];
+        T value[4];
+        MGE_UNROLL for (int j = 0; j < 4; ++j) e[j] = entry[k + j * (i64)teams];
+        MGE_UNROLL for (int j = 0; j < 4; ++j) at[j] = SAME ? position : table[e[j].row * positions];
+        MGE_UNROLL for (int j = 0; j < 4; ++j) value[j] = SAME || at[j] >= 0 ? x[e[j].base + at[j]] : (T)0;
+        MGE_UNROLL for (int j = 0; j < 4; ++j) sum += weight_as<T>(e[j].weight) * value[j];
     }
-    if (leg.single) {
-        i64 k = begin;
-        for (; k + 3 * (i64)teams < end; k += 4 * (i64)teams) {  // four at a time: reads do not wait for each other
-            Entry e[4];
-            i32 at[4];
-            T value[4];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) e[j] = entry[k + j * (i64)teams];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) at[j] = table[e[j].row * positions];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) value[j] = at[j] < 0 ? (T)0 : x[e[j].base + at[j]];
-            MGE_UNROLL for (int j = 0; j < 4; ++j) sum += weight_as<T>(e[j].weight) * value[j];
-        }
-        for (; k < end; k += teams) {
-            Entry e = entry[k];
-            i32 at = table[e.row * positions];
-            if (at >= 0) sum += weight_as<T>(e.weight) * x[e.base + at];
-        }
-        return sum;
+    for (; k < end; k += teams) {
+        Entry e = entry[k];
+        i32 at = SAME ? position : table[e.row * positions];
+        if (SAME || at >= 0) sum += weight_as<T>(e.weight) * x[e.base + at];
     }
+    return sum;
+}
+
+// The same of any leg.
+template <class T>
+__device__ inline T sum_of(const Leg& leg, i64 begin, i64 end, u32 teams, i32 position, i32 positions, const T* x) {
+    if (leg.same) return single_sum<true>(leg, begin, end, teams, position, positions, x);
+    if (leg.single) return single_sum<false>(leg, begin, end, teams, position, positions, x);
+    const i32* table = leg.table + position;
+    const Entry* entry = leg.entry;
+    T sum = 0;
     for (i64 k = begin; k < end; k += teams) {
         Entry e = entry[k];
         const i32* row = table + e.row * positions;

@@ -30,12 +30,16 @@ def dots(rows: Any, x: Any) -> np.ndarray:
     return to_host(_dots(rows, x)) if len(rows) else np.zeros(0)
 
 
+def _fits(rows: Any) -> bool:
+    return bool(8 * rows.size <= PIECE)
+
+
 def _wide(array: Any) -> Any:
     return array.astype(np.float64, copy=False)
 
 
 def _dots(rows: Any, x: Any) -> Any:
-    if 8 * rows.size <= PIECE:
+    if _fits(rows):
         return _wide(rows) @ _wide(x)
     total = np.zeros(len(rows), like=x)
     for part in _pieces(rows):
@@ -45,7 +49,7 @@ def _dots(rows: Any, x: Any) -> Any:
 
 def _subtract(factors: Any, rows: Any, x: Any) -> None:
     """x (n,) float64 less factors @ rows, in place."""
-    if 8 * rows.size <= PIECE:
+    if _fits(rows):
         x -= factors @ _wide(rows)
         return
     for part in _pieces(rows):
@@ -57,7 +61,7 @@ def remove(rows: Any, x: Any) -> tuple[np.ndarray, float]:
 
     Returns what was removed, (m,), and |x| then: all of it is read back at once.
     """
-    if 8 * rows.size <= PIECE:
+    if _fits(rows):
         rows = _wide(rows)  # for all that follows
     found = np.zeros(len(rows) + 1, like=x)
     removed = found[:-1]

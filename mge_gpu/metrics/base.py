@@ -112,7 +112,11 @@ class Workspace:
 
     def total(self, x: Any) -> Any:
         """Sum of x (N,) over the nodes; x is so small that int64 holds it."""
-        return int(self.backend.counts(x) if x.dtype == np.bool_ else x.sum())
+        return int(self._sums(x))
+
+    def _sums(self, x: Any) -> Any:
+        """Sums along the last dimension; of flags, how many are set."""
+        return self.backend.counts(x) if x.dtype == np.bool_ else x.sum(-1)
 
     def exact_total(self, values: Any, times: Any = None, nodes: np.ndarray | None = None) -> Any:
         """`exact_sum` over all nodes; or over some, whose values are NumPy arrays."""

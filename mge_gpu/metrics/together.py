@@ -44,8 +44,7 @@ class Together(Workspace):
 
     def total(self, x: Any) -> Any:
         """Sums of x over the nodes of each network, (networks,) Python ints."""
-        rows = self.union.rows(x)
-        return self._numbers(self.backend.counts(rows) if rows.dtype == np.bool_ else rows.sum(1))
+        return self._numbers(self._sums(self.union.rows(x)))
 
     def exact_total(self, values: Any, times: Any = None, nodes: np.ndarray | None = None) -> Any:
         """`exact_sum` of each network, (networks,) Python ints."""

@@ -6,6 +6,7 @@ that is written, and the weights read these: at the position itself.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ def pays(leg: "Leg") -> bool:
 def collected(leg: "Leg") -> "Leg":
     """The leg that reads the sums: channel c * taps + t of them for tap t of channel c."""
     taps = len(leg.geometry.taps.first)
-    near = leg.near._replace(
+    near = replace(
+        leg.near,
         channel=leg.near.channel * np.int32(taps) + leg.block.tap,
         offset=0,
         stride=leg.geometry.positions,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mge_gpu.backends.cuda.positions import says_itself
 from mge_gpu.backends.cuda.resident import uploaded
 from mge_gpu.backends.cuda.runtime import Runtime
 from mge_gpu.backends.precision import plain
@@ -59,11 +60,10 @@ class Weights:
 
     def __init__(self, leg: "Leg", there: Callable[[np.ndarray], Tensor], dtype: torch.dtype) -> None:
         taps = leg.geometry.taps
-        rows, channels, written = taps.rows, leg.near.channels, leg.far.channels
-        self.read = channels
+        rows, channels = taps.rows, leg.near.channels
         table = leg.geometry.table(max(leg.geometry.step, 1), leg.geometry.positions)
         self.reach = int(table.max(initial=-1)) + 1
-        self.same = rows == 1 and np.array_equal(table, np.arange(len(table)))
+        self.same = says_itself(table, leg.geometry.positions)
         self.padded = bool((table < 0).any())
         self.where = there(np.where(table < 0, self.reach, table).reshape(rows, -1))  # (rows, positions)
         far, near, tap = (there(x) for x in (leg.far.channel, leg.near.channel, leg.tap))
@@ -73,9 +73,9 @@ class Weights:
             begin = count.cumsum(0) - count
             within = torch.arange(int(count.sum()), device=place.device) - begin.repeat_interleave(count)
             place, weight = place.repeat_interleave(count) + within, weight.repeat_interleave(count)
-        matrix = torch.zeros(written * channels * rows, dtype=dtype, device=place.device)
+        matrix = torch.zeros(leg.far.channels * channels * rows, dtype=dtype, device=place.device)
         matrix.index_put_((place,), weight.to(dtype), accumulate=True)
-        self.matrix = matrix.view(written, channels * rows)
+        self.matrix = matrix.view(leg.far.channels, channels * rows)
 
 
 class Dense:
@@ -88,13 +88,13 @@ class Dense:
         """Add the product with x from ``begin`` on to y."""
         w, far, near = self.weights, self.leg.far, self.leg.near
         positions, step = w.where.shape[1], max(self.leg.geometry.step, 1)
-        read = _matrix(x, w.read, w.reach, near.stride, 1, begin + near.offset)
-        written = _matrix(y, len(w.matrix), positions, far.stride, step, far.offset)
+        read = _matrix(x, near.channels, w.reach, near.stride, 1, begin + near.offset)
+        written = _matrix(y, far.channels, positions, far.stride, step, far.offset)
         if w.same:
             written.addmm_(w.matrix, read)
             return
         if w.padded:  # a zero behind each channel, for what is read beside the map
-            wide = x.new_zeros(w.read, w.reach + 1)
+            wide = x.new_zeros(near.channels, w.reach + 1)
             wide[:, : w.reach] = read
             read = wide
         size = max(1, LARGEST // (w.matrix.shape[1] * x.element_size()))

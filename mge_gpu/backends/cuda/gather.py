@@ -1,6 +1,8 @@
 """Products by gathering: each node adds up what leads to it, over all blocks in one launch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,12 +10,13 @@ import numpy as np
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cuda import dense
 from mge_gpu.backends.cuda.collect import Stage, collected, pays
-from mge_gpu.backends.cuda.positions import Geometry, Layout, geometry, layouts_of
+from mge_gpu.backends.cuda.positions import Geometry, Layout, geometry, layouts_of, says_itself
 from mge_gpu.backends.cuda.resident import side_by_side, uploaded
 from mge_gpu.backends.cuda.runtime import Runtime
 
 
-class Side(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Side:
     """The nodes of a block that a direction writes or reads: offset + channel * stride + the position's."""
 
     channel: np.ndarray  # (nonzeros,) int32
@@ -21,9 +24,9 @@ class Side(NamedTuple):
     stride: int
     layout: Layout | None  # where channels run fastest by the graph's numbers; here positions do
 
-    @property
+    @cached_property
     def channels(self) -> int:
-        """Channels that the nonzeros have; all of them are looked at."""
+        """Channels that the nonzeros have; all of them are looked at, once."""
         return int(self.channel.max(initial=-1)) + 1
 
 
@@ -183,8 +186,7 @@ class Gather:
         key = "table", id(leg.geometry), g.step, g.positions
         if key not in ready:
             table = leg.geometry.table(g.step, g.positions)
-            same = np.array_equal(table.ravel(), np.arange(g.positions))
-            ready[key] = leg.geometry, uploaded(self.runtime, table), same
+            ready[key] = leg.geometry, uploaded(self.runtime, table), says_itself(table, g.positions)
         _, table, same = ready[key]
         arrays = *ready[leg.key], table
         self.kept.append(arrays)

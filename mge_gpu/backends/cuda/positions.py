@@ -87,10 +87,19 @@ class Geometry(NamedTuple):
         return self.taps.rows * positions <= max(SMALL, PADDING * len(self.row))
 
     def table(self, step: int, positions: int) -> np.ndarray:
-        """(rows, positions) int32: near node for each position of the far side, -1 where there is none."""
+        """(rows * positions,) int32: near node for each position of the far side, -1 where there is none."""
         out = np.full(self.taps.rows * positions, -1, np.int32)
         out[self.row * positions + self.far // step] = self.near
         return out
+
+
+def says_itself(table: np.ndarray, positions: int) -> bool:
+    """Whether a table has one row, of as many positions, that says of each the position itself.
+
+    >>> [says_itself(np.array(t), 2) for t in ([0, 1], [1, 0], [0, 1, 2, 3])]
+    [True, False, False]
+    """
+    return np.array_equal(table, np.arange(positions))
 
 
 def geometry(
