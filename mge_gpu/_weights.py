@@ -67,7 +67,8 @@ def prunable_places(model: nn.Module) -> dict[str, Place]:
 def stored_weight(place: Place, name: str) -> Tensor:
     """The tensor whose zeros become zeros of the module's weight: the weight or what it is computed from.
 
-    Raises MaskError, naming the weight, where there is none (an uninitialised lazy layer, say).
+    Raises MaskError, naming the weight, where there is none (an uninitialised lazy layer, say), and where
+    it is sparse or in parts: masks are for dense tensors.
     """
     module, attribute = place
     if parametrize.is_parametrized(module, attribute):
@@ -82,8 +83,29 @@ def stored_weight(place: Place, name: str) -> Tensor:
         if isinstance(tensor, Tensor):
             if nn.parameter.is_lazy(tensor):
                 raise MaskError(f"{name}: the layer is lazy and has no weight yet; run the model once first")
+            _check_layout(name, tensor)
             return tensor
     raise MaskError(f"{name}: the layer has no weight tensor")
+
+
+def _check_layout(name: str, tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided:
+        raise MaskError(
+            f"{name}: got a weight of layout {tensor.layout}, expected a dense one; store its .to_dense()"
+        )
+    if sharded(type(tensor)):
+        raise MaskError(
+            f"{name}: got a {type(tensor).__name__}, a part of a weight, expected all of it; load the full "
+            "state dict into the model before it is distributed"
+        )
+
+
+def sharded(kind: type) -> bool:
+    """Whether tensors or modules of a type are spread over processes by torch.distributed.
+
+    Told by the names of its bases: to import that package takes long, and some builds of torch lack it.
+    """
+    return any(base.__module__.startswith("torch.distributed") for base in kind.__mro__)
 
 
 def check_values(name: str, tensor: Tensor) -> None:

@@ -16,6 +16,7 @@ from mge_gpu.tracing.constants import creates, root, writes
 from mge_gpu.tracing.first_layer import first_padding, reads_channels_last
 from mge_gpu.tracing.ops import ARITHMETIC, MOVING, PASSING, REDUCING, lookup
 from mge_gpu.tracing.program import Program
+from mge_gpu.tracing.traceable import check_traceable
 from mge_gpu.tracing.tracer import Call, Const, Tracer, module_path
 from mge_gpu.tracing.value import Value
 
@@ -36,7 +37,9 @@ def trace(
 
     Raises:
         UnsupportedOpError: an op has no handler; the message names it and its layer.
-        TracingError: the model raises on this input, or its layout has no closed form.
+        TracingError: the model raises on this input, its layout has no closed form, or a size depends on
+            values.
+        MaskError: a prunable weight is no dense tensor, or not there yet (a lazy layer).
 
     Warns:
         TracingWarning: a layer with weights is never reached by the forward pass.
@@ -54,10 +57,11 @@ def trace(
         shape = ()
     if not shape or any(n < 1 for n in shape):
         raise TracingError(f"got input shape {input_shape!r}, expected positive sizes such as (3, 224, 224)")
+    check_traceable(model)
+    prunable = frozenset(prunable_parameters(model))
     captured = capture(model, [shape])
     _name_shared_weights(model, captured)
     pad = first_padding(captured, shape) if pad_input else None
-    prunable = frozenset(prunable_parameters(model))
     tracer = Tracer(captured, [shape], pad, identity_skips, reads_channels_last(captured), prunable)
     result = _run(captured, tracer)
     _warn_unreached(model, captured)

@@ -52,7 +52,13 @@ class Call:
     def shape(self) -> tuple[int, ...]:
         """Shape of the (first) output, with the batch dim of 1."""
         value = self.node.meta["val"]
-        return tuple(int(n) for n in (value[0] if isinstance(value, (list, tuple)) else value).shape)
+        sizes = (value[0] if isinstance(value, (list, tuple)) else value).shape
+        if not all(isinstance(n, int) for n in sizes):
+            raise self.error(
+                f"the size of its result depends on values, {tuple(sizes)}",
+                "compute what they depend on when the model is made, not in forward()",
+            )
+        return tuple(sizes)
 
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """A positional or keyword argument, or its default."""
