@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -134,3 +135,18 @@ def seed() -> Iterator[int]:
         yield value
     random.setstate(state[0])
     numpy.random.set_state(state[1])
+
+
+@pytest.fixture
+def gloo(monkeypatch: pytest.MonkeyPatch) -> str:
+    """torch's way between processes, which by itself asks for the host's name: that may have no address.
+
+    Skips where torch is built without it.
+    """
+    import torch
+
+    if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+        pytest.skip("torch is built without gloo")
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", loopback)
+    return "gloo"

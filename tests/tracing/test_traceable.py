@@ -43,11 +43,10 @@ def test_compiled_and_quantized_modules(make: Callable[[], nn.Module], message: 
 
 
 @pytest.fixture
-def one_process() -> Iterator[None]:
-    distributed = pytest.importorskip("torch.distributed")
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+def one_process(gloo: str) -> Iterator[None]:
+    torch.distributed.init_process_group(gloo, store=torch.distributed.HashStore(), rank=0, world_size=1)
     yield
-    distributed.destroy_process_group()
+    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("one_process")
