@@ -73,15 +73,23 @@ def test_ranking_stops(model: nn.Module, ctrl_c: None) -> None:
         )
 
 
+WIDE_NET = """
+from torch import nn, rand
+
+def net():
+    layers = [nn.Linear(2000, 2000) for _ in range(3)]
+    for layer in layers:  # no two nodes have the same neighbours
+        layer.weight.data[rand(2000, 2000) < 0.5] = 0
+    return nn.Sequential(*layers)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals and signals between processes")
 def test_ctrl_c_in_the_middle_of_a_long_kernel(tmp_path: Path) -> None:
     """Exact motifs of wide layers take long on one core; the command ends at once and prints the rest."""
     import pty
 
-    layers = ", ".join(["nn.Linear(2000, 2000)"] * 3)
-    (tmp_path / "wide_net.py").write_text(
-        f"from torch import nn\ndef net():\n    return nn.Sequential({layers})\n"
-    )
+    (tmp_path / "wide_net.py").write_text(WIDE_NET)
     terminal, stderr = pty.openpty()
     command = [sys.executable, "-m", "mge_gpu", "analyze", "wide_net:net", "--input", "2000"]
     command += ["--metrics", "cheap,motifs", "--exact", "--json"]

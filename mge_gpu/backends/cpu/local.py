@@ -5,6 +5,7 @@ node. The other nodes are marked one by one, unless their channel is.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -164,6 +165,76 @@ def _lone_steps(g: Adjacency, directed: bool, start: int, stop: int, out: np.nda
         out[v] = total
 
 
+class Sharing(NamedTuple):
+    """The arcs of each partition along which there are shared lists."""
+
+    ptr: np.ndarray  # (P + 1,) int64
+    arc: np.ndarray  # (arcs with shared lists,) int32
+
+
+@jit
+def _steps_along(
+    g: Adjacency,
+    kinds: Kinds,
+    arc: int,
+    anchor: int,
+    row: int,
+    directed: bool,
+    lone: np.ndarray,
+    sharing: Sharing,
+    fired: np.ndarray,
+    k: int,
+) -> int:
+    """Steps to the neighbours of one list, and on from them; of hubs those that ``fired`` has not at k."""
+    q = g.arc_other[arc]
+    n = 0
+    if kinds.whole[arc]:
+        for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
+            u = np.int64(anchor) + g.shifts[j]
+            n += 1 + _walk_cost(g, kinds, q, u, kinds.positions[q], directed, fired, k)
+        return n
+    for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
+        a = np.int64(anchor) + g.span[m]
+        for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
+            u = a + g.shifts[j]
+            n += 1 + lone[u]
+            if sharing.ptr[q] == sharing.ptr[q + 1]:
+                continue
+            d, y = place_of(g, q, u)
+            for i in range(sharing.ptr[q], sharing.ptr[q + 1]):
+                further = sharing.arc[i]
+                to, near = spot(g, further, d, y, u - g.offset[q])
+                h = g.list_hub[near] + g.position_group[to]
+                if fired[h] != k:
+                    fired[h] = k
+                    length = g.list_ptr[near + 1] - g.list_ptr[near]
+                    if not kinds.whole[further]:
+                        length *= g.span_ptr[further + 1] - g.span_ptr[further]
+                    n += length
+    return n
+
+
+@jit
+def _hub_steps(
+    g: Adjacency,
+    kinds: Kinds,
+    directed: bool,
+    lone: np.ndarray,
+    sharing: Sharing,
+    fired: np.ndarray,
+    start: int,
+    stop: int,
+    out: np.ndarray,
+) -> None:
+    """`_steps_along` of hubs start..stop, (H,) int64."""
+    for h in range(start, stop):
+        arc, row = g.hub_arc[h], g.hub_list[h]
+        if row >= 0:
+            out[h] = _steps_along(
+                g, kinds, arc, g.hub_anchor[h], row, directed, lone, sharing, fired, np.int64(h)
+            )
+
+
 @jit
 def _path_counts(
     g: Adjacency,
@@ -172,7 +243,8 @@ def _path_counts(
     node: np.ndarray,
     directed: bool,
     lone: np.ndarray,
-    sharing: np.ndarray,
+    sharing: Sharing,
+    shared: np.ndarray,
     fired: np.ndarray,
     cost: np.ndarray,
     first: int,
@@ -180,39 +252,18 @@ def _path_counts(
 ) -> None:
     """Steps that counting takes from each node, plus one.
 
-    ``lone`` is what `_lone_steps` found, ``sharing`` (A,) bool tells arcs with shared lists, ``fired`` (H,)
-    is of -1.
+    ``lone`` is what `_lone_steps` found, ``shared`` what `_hub_steps` did; ``fired`` (H,) is of -1.
     """
     for k in range(first, last):
         v, p = node[k], owner[k]
         c, x = place_of(g, p, v)
-        stop = g.arc_mid[p] if directed else g.arc_ptr[p + 1]
-        n = 1
-        for arc in range(g.arc_ptr[p], stop):
+        n = np.int64(1)
+        for arc in range(g.arc_ptr[p], g.arc_mid[p] if directed else g.arc_ptr[p + 1]):
             at, row = spot(g, arc, c, x, v - g.offset[p])
-            q = g.arc_other[arc]
-            if kinds.whole[arc]:
-                for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
-                    u = np.int64(g.anchor[at]) + g.shifts[j]
-                    n += 1 + _walk_cost(g, kinds, q, u, kinds.positions[q], directed, fired, k)
-                continue
-            for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
-                a = np.int64(g.anchor[at]) + g.span[m]
-                for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
-                    u = a + g.shifts[j]
-                    n += 1 + lone[u]
-                    for further in range(g.arc_ptr[q], g.arc_mid[q] if directed else g.arc_ptr[q + 1]):
-                        if not sharing[further]:
-                            continue
-                        d, y = place_of(g, q, u)
-                        to, near = spot(g, further, d, y, u - g.offset[q])
-                        h = g.list_hub[near] + g.position_group[to]
-                        if fired[h] != k:
-                            fired[h] = k
-                            length = g.list_ptr[near + 1] - g.list_ptr[near]
-                            if not kinds.whole[further]:
-                                length *= g.span_ptr[further + 1] - g.span_ptr[further]
-                            n += length
+            if g.list_hub[row] >= 0:
+                n += shared[g.list_hub[row] + g.position_group[at]]
+            else:
+                n += _steps_along(g, kinds, arc, g.anchor[at], row, directed, lone, sharing, fired, k)
         cost[k] = n
 
 
@@ -242,6 +293,14 @@ def _plain_path_counts(
         cost[k] = n
 
 
+def _sharing(g: Adjacency, directed: bool) -> Sharing:
+    parts = np.repeat(np.arange(len(g.divisor)), np.diff(g.arc_ptr))
+    some = np.unique(g.hub_arc)
+    if directed:
+        some = some[some < g.arc_mid[parts[some]]]
+    return Sharing(np.searchsorted(parts[some], np.arange(len(g.divisor) + 1)), some)
+
+
 def owners(g: Adjacency, nodes: np.ndarray) -> np.ndarray:
     return np.searchsorted(g.offset, nodes, side="right") - 1
 
@@ -252,6 +311,7 @@ def path_counts(
     """About the steps that the counts below take from each node, (R,) int64, at least 1.
 
     ``degree`` computes the degrees that count (out-degrees where ``directed``), for a graph without hubs.
+    A hub that a node reaches along several arcs may count for each of them.
     """
     owner = owners(g, nodes)
     cost = np.empty(len(nodes), np.int64)
@@ -265,12 +325,20 @@ def path_counts(
 
     lone, ends = np.empty(g.num_nodes, np.int64), balanced(np.ones(g.num_nodes), parts)
     run(lambda k: _lone_steps(g, directed, ends[k], ends[k + 1], lone), parts)
-    sharing = np.zeros(len(g.arc_other), np.bool_)
-    sharing[g.hub_arc] = True
+    sharing = _sharing(g, directed)
+    shared, hubs = np.zeros(g.num_hubs, np.int64), balanced(np.ones(g.num_hubs), parts)
+
+    def of_hubs(k: int) -> None:
+        fired = np.full(g.num_hubs, -1, np.int64)
+        _hub_steps(g, kinds, directed, lone, sharing, fired, hubs[k], hubs[k + 1], shared)
+
+    run(of_hubs, parts)
 
     def task(k: int) -> None:
         fired = np.full(g.num_hubs, -1, np.int64)
-        _path_counts(g, kinds, owner, nodes, directed, lone, sharing, fired, cost, cuts[k], cuts[k + 1])
+        _path_counts(
+            g, kinds, owner, nodes, directed, lone, sharing, shared, fired, cost, cuts[k], cuts[k + 1]
+        )
 
     run(task, parts)
     return cost
