@@ -50,16 +50,21 @@ struct Place {
     i64 position;
 };
 
-__device__ inline Place place_of(const Adjacency& g, i64 v) {
+__device__ inline Place place_at(const Adjacency& g, int partition, i64 local) {
     Place here;
-    here.partition = partition_of(g, v);
-    here.local = v - g.offset[here.partition];
-    u32 divisor = (u32)g.divisor[here.partition];
-    u32 quotient = (u32)here.local / divisor, remainder = (u32)here.local - quotient * divisor;
-    bool first = g.channel_first[here.partition];
+    here.partition = partition;
+    here.local = local;
+    u32 divisor = (u32)g.divisor[partition];
+    u32 quotient = (u32)local / divisor, remainder = (u32)local - quotient * divisor;
+    bool first = g.channel_first[partition];
     here.channel = first ? quotient : remainder;
     here.position = first ? remainder : quotient;
     return here;
+}
+
+__device__ inline Place place_of(const Adjacency& g, i64 v) {
+    int partition = partition_of(g, v);
+    return place_at(g, partition, v - g.offset[partition]);
 }
 
 // The list of a node along an arc, and what all of its entries are moved by.

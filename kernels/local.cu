@@ -2,7 +2,7 @@
 // that is zero before and after: its teams share the first steps, the threads of a team the second.
 #include "adjacency.cuh"
 
-// Steps that counting takes from each node, plus one: out[k] = 1 + sum of the degrees of the neighbours. out must be
+// Steps that counting takes from each node without hubs, plus one: out[k] = 1 + sum of 1 + the degrees of the neighbours. out must be
 // zero before; one team a node.
 extern "C" __global__ void path_counts(
     const Adjacency* table, const i64* nodes, i64 n, bool directed, const i64* degree, i64* out) {
@@ -11,7 +11,7 @@ extern "C" __global__ void path_counts(
     const Team t = team();
     for (i64 k = t.first; k < n; k += t.all) {
         i64 sum = t.lane == 0;
-        neighbours(g, nodes[k], way, t.lane, t.lanes, [&](i64 u) { sum += degree[u]; });
+        neighbours(g, nodes[k], way, t.lane, t.lanes, [&](i64 u) { sum += 1 + degree[u]; });
         if (sum) add(out + k, sum);
     }
 }

@@ -83,6 +83,25 @@ def test_a_batch_of_masks_of_a_model_there(gpu: str) -> None:
         assert "2 masks in one graph" in a.how()["k_core"]
 
 
+@pytest.mark.parametrize("budget", [0, None])
+def test_motifs_are_counted_or_estimated_alike(
+    gpu: str, budget: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What two steps cost is the same on all devices: so are what is estimated, and the sample."""
+    monkeypatch.setattr("mge_gpu.metrics.sampling.SAMPLE", 20_000)
+    torch.manual_seed(0)
+    model = nn.Sequential(DenseNet(4, 4, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(19 * 36, 5))
+    masks = random_masks(model, 0.7)
+    here, there = (
+        mge_gpu.topometrics(
+            model, (3, 12, 12), ["motifs", "two_hop"], masks=masks, budget=budget, device=device
+        )
+        for device in ("cpu", gpu)
+    )
+    assert dict(here) == dict(there) and here.standard_errors == there.standard_errors
+    assert set(here.standard_errors) == (set(here) if budget == 0 else set())
+
+
 def test_conversions_and_files(gpu: str, tmp_path: Path) -> None:
     model = network()
     masks = random_masks(model, 0.4)

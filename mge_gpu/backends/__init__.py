@@ -161,9 +161,10 @@ class Backend(Protocol):
         """Nodes that stand for all with the same two-step surroundings: (node (R,), multiplicity (R,))."""
 
     def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
-        """Steps that the three below take from each node, (R,) int64, at least 1.
+        """Steps that the three below take from each node, (R,) int64, at least 1; the same on all backends.
 
-        Two-step walks plus one; where the backend walks nodes with the same neighbours once, about as many.
+        One, the neighbours and theirs; a list that several nodes share is walked once, and along arcs where
+        position does not matter channels are counted (`cpu.kinds`).
         """
 
     def two_hop_sizes(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:

@@ -80,9 +80,7 @@ def topometrics(
         exact: never estimate. Without it, counts over a stated cost are estimated from a sample and
             carry a standard error in the report.
         budget: that cost, in two-step walks that counting two_hop or motifs may take; None takes 2e10, a
-            minute or two on two cores. With 2e9 they take seconds, with errors of about 0.5 %. The CPU walks
-            nodes that share their neighbours once, a GPU each by itself: near the budget one may count what
-            the other estimates.
+            minute or two on two cores. With 2e9 they take seconds, with errors of about 0.5 %.
         seed: of start vectors and samples; the global random state is not used.
         progress: called as progress(text, fraction done) before each metric.
 

@@ -253,9 +253,7 @@ def test_as_many_as_fit_go_together(
 
 
 @pytest.mark.parametrize("failures", [1, -1])
-@pytest.mark.parametrize(
-    "kernel", ["degrees", "peel", "gather_f64", "wedge_counts_few", "reach", "power_sums"]
-)
+@pytest.mark.parametrize("kernel", ["degrees", "peel", "gather_f64", "clique_counts", "reach", "power_sums"])
 def test_fewer_where_memory_is_short(
     kernel: str, failures: int, model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -289,7 +289,7 @@ def _plain_path_counts(
             for m in range(g.span_ptr[arc], g.span_ptr[arc + 1]):
                 a = np.int64(g.anchor[at]) + g.span[m]
                 for j in range(g.list_ptr[row], g.list_ptr[row + 1]):
-                    n += degree[a + g.shifts[j]]
+                    n += 1 + degree[a + g.shifts[j]]
         cost[k] = n
 
 

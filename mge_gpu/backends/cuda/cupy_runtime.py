@@ -23,7 +23,7 @@ OLDEST_CUPY = (14, 2)
 BLOCK = 256
 """Threads of a block."""
 
-WIDE = {"wedge_counts": 1024}
+WIDE = {"wedge_counts": 1024, "wedge_counts_of_hubs": 512, "two_hop_sizes_of_hubs": 512}
 """The same where scratch leaves room for few blocks: one on a multiprocessor."""
 
 WAVES = 32
