@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-NETWORKS = "resnet50 resnet152 vgg16 mobilenet_v2 efficientnet_b0 convnext_tiny densenet121 vit_b_16".split()
+NETWORKS = (
+    "resnet50 resnet152 vgg16 mobilenet_v2 efficientnet_b0 convnext_tiny densenet121 vit_b_16 swin_t".split()
+)
 SPARSITIES = (0.98, 0.9, 0.8, 0.6)
 
 

@@ -222,12 +222,11 @@ def _hub_steps(
     lone: np.ndarray,
     sharing: Sharing,
     fired: np.ndarray,
-    start: int,
-    stop: int,
+    hubs: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """`_steps_along` of hubs start..stop, (H,) int64."""
-    for h in range(start, stop):
+    """`_steps_along` of some hubs, (H,) int64."""
+    for h in hubs:
         arc, row = g.hub_arc[h], g.hub_list[h]
         if row >= 0:
             out[h] = _steps_along(
@@ -326,11 +325,12 @@ def path_counts(
     lone, ends = np.empty(g.num_nodes, np.int64), balanced(np.ones(g.num_nodes), parts)
     run(lambda k: _lone_steps(g, directed, ends[k], ends[k + 1], lone), parts)
     sharing = _sharing(g, directed)
-    shared, hubs = np.zeros(g.num_hubs, np.int64), balanced(np.ones(g.num_hubs), parts)
+    shared, hubs = np.zeros(g.num_hubs, np.int64), np.flatnonzero(np.isin(g.hub_arc, sharing.arc))
+    pieces = np.array_split(hubs, parts)
 
     def of_hubs(k: int) -> None:
         fired = np.full(g.num_hubs, -1, np.int64)
-        _hub_steps(g, kinds, directed, lone, sharing, fired, hubs[k], hubs[k + 1], shared)
+        _hub_steps(g, kinds, directed, lone, sharing, fired, pieces[k], shared)
 
     run(of_hubs, parts)
 
