@@ -68,12 +68,13 @@ class CudaBackend:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime, self.xp = runtime, runtime.xp
         self._last: tuple[Adjacency, Resident] | None = None
+        self._around: Neighbourhoods | None = None
         self._host_helps = True
         self._kept = coo.Kept()
 
     def _forget(self) -> None:
         """Give back what is kept for later calls."""
-        self._last = None
+        self._last = self._around = None
         self._kept.clear()
         self.runtime.release()
 
@@ -90,7 +91,7 @@ class CudaBackend:
 
     def _resident(self, adjacency: Adjacency) -> Resident:
         if self._last is None or self._last[0] is not adjacency:
-            self._last = None  # the old one makes room first
+            self._last = self._around = None  # the old one makes room first
             self._last = adjacency, resident_adjacency(self.runtime, adjacency)
         return self._last[1]
 
@@ -293,4 +294,7 @@ class CudaBackend:
         return self._neighbourhoods(adjacency).clique_counts(nodes)
 
     def _neighbourhoods(self, adjacency: Adjacency) -> Neighbourhoods:
-        return Neighbourhoods(self.runtime, adjacency, self._resident(adjacency))
+        there = self._resident(adjacency)
+        if self._around is None:
+            self._around = Neighbourhoods(self.runtime, adjacency, there)
+        return self._around
