@@ -121,6 +121,17 @@ def arc_positions(adjacency: Adjacency, partition: int, arc: int) -> tuple[int, 
     return pair[::-1] if adjacency.arc_view[arc] == CROSSED else pair
 
 
+def arc_partitions(adjacency: Adjacency) -> np.ndarray:
+    """The partition that each arc leads away from, (A,) int64."""
+    return np.repeat(np.arange(len(adjacency.divisor)), np.diff(adjacency.arc_ptr))
+
+
+def arcs_taken(adjacency: Adjacency, directed: bool) -> np.ndarray:
+    """Which arcs lead to out-neighbours, (A,) bool; all of them unless ``directed``."""
+    every = np.arange(len(adjacency.arc_other))
+    return every < adjacency.arc_mid[arc_partitions(adjacency)] if directed else every >= 0
+
+
 def total_weight(blocks: Sequence[Block]) -> float:
     """Sum of all edge weights, from the nonzeros and how many position pairs each stands for."""
     return float(sum(b.pair_count[b.tap] @ b.weight.astype(np.float64) for b in blocks))

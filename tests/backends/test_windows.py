@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from torch import nn
 
 import mge_gpu
+from mge_gpu.backends.adjacency import arc_partitions
 from mge_gpu.backends.cpu.kinds import arc_kinds
 from mge_gpu.backends.cuda.windows import Windows, plain_partitions, windows
 from tests.graphs import DenseNet, encoded, random_masks, undirected
@@ -37,7 +38,7 @@ def test_two_steps_stay_within(case: Case) -> None:
     assert (start <= low).all() and (high < start + size).all() and (start >= 0).all()
     assert size <= graph.num_nodes
     # the channels of those nodes, and the hubs that neighbours are in
-    channel, source = arc_kinds(g).channel, np.repeat(parts, np.diff(g.arc_ptr))
+    channel, source = arc_kinds(g).channel, arc_partitions(g)
     for p in parts:
         near = {p, *g.arc_other[g.arc_ptr[p] : g.arc_ptr[p + 1]].tolist()}
         far = near | {q for r in near for q in g.arc_other[g.arc_ptr[r] : g.arc_ptr[r + 1]].tolist()}

@@ -5,15 +5,19 @@ node. The other nodes are marked one by one, unless their channel is.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency
+from mge_gpu.backends.adjacency import Adjacency, arc_partitions, arcs_taken
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.kinds import Kinds, arc_kinds
 from mge_gpu.backends.cpu.neighbours import partition_of, place_of, spot
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
+
+PIECE = 1 << 14
+"""Nodes that a thread looks at in one go, at least."""
 
 
 @jit
@@ -292,12 +296,16 @@ def _plain_path_counts(
         cost[k] = n
 
 
+def _pieces(start: int, stop: int, most: int) -> list[tuple[int, int]]:
+    """A range in at most so many pieces, of `PIECE` or more."""
+    cuts = np.linspace(start, stop, 1 + min(most, max(1, (stop - start) // PIECE)), dtype=np.int64).tolist()
+    return list(pairwise(cuts))
+
+
 def _sharing(g: Adjacency, directed: bool) -> Sharing:
-    parts = np.repeat(np.arange(len(g.divisor)), np.diff(g.arc_ptr))
     some = np.unique(g.hub_arc)
-    if directed:
-        some = some[some < g.arc_mid[parts[some]]]
-    return Sharing(np.searchsorted(parts[some], np.arange(len(g.divisor) + 1)), some)
+    some = some[arcs_taken(g, directed)[some]]
+    return Sharing(np.searchsorted(some, g.arc_ptr), some)
 
 
 def owners(g: Adjacency, nodes: np.ndarray) -> np.ndarray:
@@ -322,15 +330,18 @@ def path_counts(
         run(lambda k: _plain_path_counts(g, owner, nodes, steps, directed, cost, cuts[k], cuts[k + 1]), parts)
         return cost
 
-    lone, ends = np.empty(g.num_nodes, np.int64), balanced(np.ones(g.num_nodes), parts)
-    run(lambda k: _lone_steps(g, directed, ends[k], ends[k + 1], lone), parts)
-    sharing = _sharing(g, directed)
-    shared, hubs = np.zeros(g.num_hubs, np.int64), np.flatnonzero(np.isin(g.hub_arc, sharing.arc))
-    pieces = np.array_split(hubs, parts)
+    first = arcs_taken(g, directed) & np.isin(
+        arc_partitions(g), owner
+    )  # what is found of others nobody reads
+    lone, near = np.empty(g.num_nodes, np.int64), np.unique(g.arc_other[first]).tolist()
+    pieces = [cut for q in near for cut in _pieces(int(g.offset[q]), int(g.offset[q + 1]), parts)]
+    run(lambda k: _lone_steps(g, directed, *pieces[k], lone), len(pieces))
+    sharing, shared = _sharing(g, directed), np.zeros(g.num_hubs, np.int64)
+    hubs = np.array_split(np.flatnonzero(first[g.hub_arc]), parts)
 
     def of_hubs(k: int) -> None:
         fired = np.full(g.num_hubs, -1, np.int64)
-        _hub_steps(g, kinds, directed, lone, sharing, fired, pieces[k], shared)
+        _hub_steps(g, kinds, directed, lone, sharing, fired, hubs[k], shared)
 
     run(of_hubs, parts)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from mge_gpu.backends.adjacency import OWN, Adjacency, node_positions
+from mge_gpu.backends.adjacency import OWN, Adjacency, arc_partitions, node_positions
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.kinds import arc_kinds
@@ -210,7 +210,7 @@ def _reach(
     """Positions that each class of each arc reaches: (first row of each arc, row pointers, positions)."""
     start = np.zeros(len(g.arc_other) + 1, np.int64)
     start[1:] = np.cumsum(g.arc_classes)
-    owner = np.repeat(np.arange(len(g.divisor)), np.diff(g.arc_ptr))
+    owner = arc_partitions(g)
 
     def task(arc: int) -> tuple[np.ndarray, np.ndarray]:
         p = int(owner[arc])

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mge_gpu.backends.adjacency import Adjacency
+from mge_gpu.backends.adjacency import Adjacency, arc_partitions, arcs_taken
 from mge_gpu.backends.cpu.kinds import Kinds
 from mge_gpu.backends.cpu.local import owners
 
@@ -36,9 +36,8 @@ def windows(g: Adjacency, kinds: Kinds, nodes: np.ndarray) -> Windows:
 
 def _around(g: Adjacency, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest partition within so many steps of each, (P,) int64 each."""
-    parts = np.arange(len(g.divisor))
-    owner = np.repeat(parts, np.diff(g.arc_ptr))
-    low, high = parts, parts
+    owner = arc_partitions(g)
+    low = high = np.arange(len(g.divisor))
     for _ in range(steps):
         lower, higher = low.copy(), high.copy()
         np.minimum.at(lower, owner, low[g.arc_other])
@@ -53,13 +52,10 @@ def plain_partitions(g: Adjacency, kinds: Kinds, directed: bool) -> np.ndarray:
     The second ones, that is: along none that several nodes share (hubs), and neither step from all positions
     to all positions, for which channels are counted.
     """
-    parts = np.arange(len(g.divisor))
-    owner = np.repeat(parts, np.diff(g.arc_ptr))
-    arcs = np.arange(len(owner))
-    taken = arcs < g.arc_mid[owner] if directed else np.ones(len(arcs), np.bool_)
-    shared = np.zeros(len(arcs), np.bool_)
+    owner, taken = arc_partitions(g), arcs_taken(g, directed)
+    shared = np.zeros(len(owner), np.bool_)
     shared[g.hub_arc] = True
-    plain, single = np.ones((2, len(parts)), np.bool_)
+    plain, single = np.ones((2, len(g.divisor)), np.bool_)
     single[owner[taken & (shared | kinds.whole)]] = False
     plain[owner[taken & (kinds.whole | ~single[g.arc_other])]] = False
     return plain
