@@ -137,11 +137,14 @@ class _Linearised:
         shape = function(*[torch.rand(x.shape, dtype=torch.float64) for x in operands]).shape
         linked = [torch.zeros(shape.numel(), leaf.numel(), dtype=torch.bool) for leaf in self.leaves]
         generator = torch.Generator().manual_seed(0)
+        reaches = [self._jacobian(x) for x in operands]
+        never = [self._always_zero(x, reached) for x, reached in zip(operands, reaches, strict=True)]
         for k, operand in enumerate(operands):
             pattern = torch.zeros(shape.numel(), operand.numel(), dtype=torch.float64)
             for _ in range(3):  # a maximum has one argument at a time
                 inputs = [
-                    torch.rand(x.shape, generator=generator, dtype=torch.float64) + 0.1 for x in operands
+                    (torch.rand(x.shape, generator=generator, dtype=torch.float64) + 0.1) * ~zero
+                    for x, zero in zip(operands, never, strict=True)
                 ]
 
                 def alone(x: Tensor, k: int = k, inputs: list[Tensor] = inputs) -> Tensor:
@@ -149,10 +152,17 @@ class _Linearised:
 
                 jacobian = torch.autograd.functional.jacobian(alone, inputs[k])
                 pattern += jacobian.abs().reshape(pattern.shape)
-            for partition, reached in self._jacobian(operand).items():
+            for partition, reached in reaches[k].items():
                 linked[partition] |= (pattern > 1e-12).double() @ (reached > 0).double() > 0
         total = sum(m.double() @ leaf.reshape(-1) for m, leaf in zip(linked, self.leaves, strict=True))
         return torch.as_tensor(total).reshape(shape)
+
+    def _always_zero(self, operand: Tensor, reached: dict[int, Tensor]) -> Tensor:
+        """Where a constant mask has left a zero, which makes one of what is multiplied with it."""
+        depends = torch.zeros(operand.numel(), dtype=torch.bool)
+        for links in reached.values():
+            depends |= (links != 0).any(1)
+        return (operand == 0) & ~depends.reshape(operand.shape)
 
     def _offset(self, partition: int) -> int:
         return sum(leaf.numel() for leaf in self.leaves[:partition])
