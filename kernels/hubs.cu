@@ -1,7 +1,7 @@
 // What lies within two steps of single nodes, where nodes have neighbours in common: a hub's list is walked once for all
-// of its nodes, and where position does not matter channels are counted in place of their nodes (mge_gpu/backends/cpu/
-// wedges.py and local.py do the same). One block works on one node at a time, with scratch of its own that is zero
-// before and after: its teams share the first steps, the threads of a team the second.
+// of its nodes, and where position does not matter channels are counted in place of their nodes, as in wedges.py and
+// local.py of the CPU backend. One block works on one node at a time, with scratch of its own that is zero before and
+// after: its teams share the first steps, the threads of a team the second.
 #include "adjacency.cuh"
 
 struct Kinds {

@@ -274,7 +274,7 @@ class CudaBackend:
 
     @_on_device
     def path_counts(self, adjacency: Adjacency, nodes: np.ndarray, directed: bool) -> np.ndarray:
-        """Two-step walks from each node plus one, (R,) int64."""
+        """First and second steps from each node plus one, of lists that nodes share once, (R,) int64."""
         degree = self._degree(adjacency, directed)
         return self._neighbourhoods(adjacency).path_counts(nodes, directed, degree)
 

@@ -30,8 +30,8 @@ def windows(g: Adjacency, kinds: Kinds, nodes: np.ndarray) -> Windows:
         (start[low], start[high + 1]) for start, (low, high) in zip(starts, (far, far, near), strict=True)
     ]
     some = np.unique(owners(g, nodes))
-    nodes_, channels, hubs = (int((end - first)[some].max(initial=0)) for first, end in ranges)
-    return Windows(np.column_stack([first for first, _ in ranges]), (nodes_, channels, hubs))
+    most = [int((end - first)[some].max(initial=0)) for first, end in ranges]
+    return Windows(np.column_stack([first for first, _ in ranges]), (most[0], most[1], most[2]))
 
 
 def _around(g: Adjacency, steps: int) -> tuple[np.ndarray, np.ndarray]:
