@@ -22,9 +22,11 @@ struct Scratch {
     i32* apart;    // of a channel: nodes of which something is said at ``node``
     i32* hub;      // of a hub: times that it was reached
     i32* reached;  // hubs that were reached, one after the other
+    u32* count;    // how many, for all threads of the block
 };
 
-__device__ inline Scratch scratch_of(const Kinds& kinds, i32* room, int partition) {
+// The scratch for a node of a partition; all threads of the block come here.
+__device__ inline Scratch scratch_of(const Kinds& kinds, i32* room, int partition, u32* count) {
     i64 all = kinds.nodes + 2 * kinds.channels + 2 * kinds.hubs;
     const i64* first = kinds.window + 3 * partition;
     i32* mine = room + blockIdx.x * all;
@@ -34,7 +36,19 @@ __device__ inline Scratch scratch_of(const Kinds& kinds, i32* room, int partitio
     s.apart = s.channel + kinds.channels;
     s.hub = mine + kinds.nodes + 2 * kinds.channels - first[2];
     s.reached = mine + kinds.nodes + 2 * kinds.channels + kinds.hubs;
+    s.count = count;
+    if (threadIdx.x == 0) *count = 0;
+    __syncthreads();
     return s;
+}
+
+// A hub was reached so many times more.
+__device__ inline void reach(const Scratch& s, i64 h, i64 times) {
+    if (atomicAdd(s.hub + h, (i32)times) == 0) s.reached[atomicAdd(s.count, 1u)] = (i32)h;
+}
+
+__device__ inline void forget_hubs(const Scratch& s) {
+    for (u32 e = threadIdx.x; e < *s.count; e += blockDim.x) s.hub[s.reached[e]] = 0;
 }
 
 // The channel of node w of partition q.
@@ -102,9 +116,9 @@ __device__ inline void two_steps(
 
 // visit(h, arc, anchor, row) by a team for each of the hubs that were reached.
 template <class Visit>
-__device__ inline void reached_hubs(const Adjacency& g, const Scratch& s, u32 count, Visit visit) {
+__device__ inline void reached_hubs(const Adjacency& g, const Scratch& s, Visit visit) {
     const Team t = team();
-    for (u32 e = t.number; e < count; e += t.count) {
+    for (u32 e = t.number; e < *s.count; e += t.count) {
         i64 h = s.reached[e];
         visit(h, (int)g.hub_arc[h], (i64)g.hub_anchor[h], g.hub_list[h]);
     }
@@ -114,7 +128,7 @@ __device__ inline void reached_hubs(const Adjacency& g, const Scratch& s, u32 co
 // is counted for them; of hubs for those that were reached.
 template <class Visit>
 __device__ inline void out_lists_of_nodes(
-    const Adjacency& g, const Kinds& kinds, const Scratch& s, u32 count, const Place& here, Visit visit) {
+    const Adjacency& g, const Kinds& kinds, const Scratch& s, const Place& here, Visit visit) {
     const Team t = team();
     for (int arc = first_arc(g, here.partition, OUT); arc < last_arc(g, here.partition, OUT); ++arc) {
         List list = list_of(g, arc, here);
@@ -123,7 +137,7 @@ __device__ inline void out_lists_of_nodes(
     auto of_team = [&](int arc, i64 anchor, i64 row) { visit(arc, anchor, row, t.lane, t.lanes); };
     two_steps(
         g, kinds, here, OUT, [](i64, i64) {}, [](int, i64, i64) {}, of_team);
-    reached_hubs(g, s, count, [&](i64, int arc, i64 anchor, i64 row) {
+    reached_hubs(g, s, [&](i64, int arc, i64 anchor, i64 row) {
         if (!kinds.whole[arc]) of_team(arc, anchor, row);
     });
 }
@@ -137,13 +151,8 @@ extern "C" __global__ void __launch_bounds__(512, 1) two_hop_sizes_of_hubs(
     const Team t = team();
     for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
         Place here = place_of(g, nodes[k]);
-        Scratch s = scratch_of(kinds, room, here.partition);
+        Scratch s = scratch_of(kinds, room, here.partition, &count);
         i64 found = threadIdx.x == 0;
-        if (threadIdx.x == 0) count = 0;
-        __syncthreads();
-        auto reach = [&](i64 h, i64) {
-            if (atomicExch(s.hub + h, 1) == 0) s.reached[atomicAdd(&count, 1u)] = (i32)h;
-        };
         auto mark_channels = [&](int arc, i64 row, int lane, int lanes) {
             i64 size = kinds.positions[g.arc_other[arc]];
             channels_along(g, kinds, arc, row, lane, lanes, [&](i64 c) {
@@ -163,19 +172,20 @@ extern "C" __global__ void __launch_bounds__(512, 1) two_hop_sizes_of_hubs(
         // channels first, then nodes of other channels
         for (int arc = first_arc(g, here.partition, OUT); arc < last_arc(g, here.partition, OUT); ++arc)
             if (kinds.whole[arc]) mark_channels(arc, list_of(g, arc, here).row, (int)threadIdx.x, (int)blockDim.x);
-        two_steps(g, kinds, here, OUT, reach,
-                  [&](int arc, i64 row, i64) { mark_channels(arc, row, t.lane, t.lanes); }, [](int, i64, i64) {});
+        two_steps(
+            g, kinds, here, OUT, [&](i64 h, i64 times) { reach(s, h, times); },
+            [&](int arc, i64 row, i64) { mark_channels(arc, row, t.lane, t.lanes); }, [](int, i64, i64) {});
         __syncthreads();
-        reached_hubs(g, s, count, [&](i64, int arc, i64, i64 row) {
+        reached_hubs(g, s, [&](i64, int arc, i64, i64 row) {
             if (kinds.whole[arc]) mark_channels(arc, row, t.lane, t.lanes);
         });
         __syncthreads();
-        out_lists_of_nodes(g, kinds, s, count, here, mark_nodes);
+        out_lists_of_nodes(g, kinds, s, here, mark_nodes);
         add(out + k, found);
         __syncthreads();
-        out_lists_of_nodes(g, kinds, s, count, here, clear_nodes);
+        out_lists_of_nodes(g, kinds, s, here, clear_nodes);
         for (i64 c = threadIdx.x; c < kinds.channels; c += blockDim.x) s.channel[c + kinds.window[3 * here.partition + 1]] = 0;
-        for (u32 e = threadIdx.x; e < count; e += blockDim.x) s.hub[s.reached[e]] = 0;
+        forget_hubs(s);
         __syncthreads();
     }
 }
@@ -191,9 +201,7 @@ extern "C" __global__ void __launch_bounds__(512, 1) wedge_counts_of_hubs(
     for (i64 k = blockIdx.x; k < n; k += gridDim.x) {
         i64 v = nodes[k], triangles = 0, pairs = 0, squares = 0;
         Place here = place_of(g, v);
-        Scratch s = scratch_of(kinds, room, here.partition);
-        if (threadIdx.x == 0) count = 0;
-        __syncthreads();
+        Scratch s = scratch_of(kinds, room, here.partition, &count);
         auto add_channels = [&](int arc, i64 row, i64 times) {
             channels_along(g, kinds, arc, row, t.lane, t.lanes, [&](i64 c) { atomicAdd(s.channel + c, (i32)times); });
         };
@@ -201,13 +209,10 @@ extern "C" __global__ void __launch_bounds__(512, 1) wedge_counts_of_hubs(
             along(g, arc, anchor, row, t.lane, t.lanes, [&](i64 w) { atomicAdd(s.node + w, times); });
         };
         two_steps(
-            g, kinds, here, BOTH,
-            [&](i64 h, i64 times) {
-                if (atomicAdd(s.hub + h, (i32)times) == 0) s.reached[atomicAdd(&count, 1u)] = (i32)h;
-            },
-            add_channels, [&](int arc, i64 anchor, i64 row) { add_nodes(arc, anchor, row, 1); });
+            g, kinds, here, BOTH, [&](i64 h, i64 times) { reach(s, h, times); }, add_channels,
+            [&](int arc, i64 anchor, i64 row) { add_nodes(arc, anchor, row, 1); });
         __syncthreads();
-        reached_hubs(g, s, count, [&](i64 h, int arc, i64 anchor, i64 row) {
+        reached_hubs(g, s, [&](i64 h, int arc, i64 anchor, i64 row) {
             if (kinds.whole[arc])
                 add_channels(arc, row, s.hub[h]);
             else
@@ -241,7 +246,7 @@ extern "C" __global__ void __launch_bounds__(512, 1) wedge_counts_of_hubs(
         };
         two_steps(
             g, kinds, here, BOTH, [](i64, i64) {}, [](int, i64, i64) {}, take_nodes);
-        reached_hubs(g, s, count, [&](i64, int arc, i64 anchor, i64 row) {
+        reached_hubs(g, s, [&](i64, int arc, i64 anchor, i64 row) {
             if (!kinds.whole[arc]) take_nodes(arc, anchor, row);
         });
         __syncthreads();
@@ -254,7 +259,7 @@ extern "C" __global__ void __launch_bounds__(512, 1) wedge_counts_of_hubs(
             s.channel[c] = 0;
             s.apart[c] = 0;
         }
-        for (u32 e = threadIdx.x; e < count; e += blockDim.x) s.hub[s.reached[e]] = 0;
+        forget_hubs(s);
         add(out + 3 * k, squares);
         add(out + 3 * k + 1, triangles);
         add(out + 3 * k + 2, pairs);

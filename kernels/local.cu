@@ -2,8 +2,8 @@
 // that is zero before and after: its teams share the first steps, the threads of a team the second.
 #include "adjacency.cuh"
 
-// Steps that counting takes from each node without hubs, plus one: out[k] = 1 + sum of 1 + the degrees of the neighbours. out must be
-// zero before; one team a node.
+// Steps that counting takes from each node without hubs, plus one: out[k] = 1 + sum of 1 + the degrees of the neighbours.
+// out must be zero before; one team a node.
 extern "C" __global__ void path_counts(
     const Adjacency* table, const i64* nodes, i64 n, bool directed, const i64* degree, i64* out) {
     const Adjacency g = *table;
