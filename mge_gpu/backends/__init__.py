@@ -54,7 +54,7 @@ class Backend(Protocol):
         """How many of flags (..., n) bool are set along the last dimension, (...) int64."""
 
     def degrees(self, adjacency: Adjacency) -> tuple[Any, Any]:
-        """(in-degree, out-degree), each (N,) int64."""
+        """(in-degree, out-degree), (N,) each: integers that hold N, int32 or int64."""
 
     def coo(
         self, blocks: Sequence[Block], ids: Any = np.int64, floats: Any = np.float32

@@ -38,20 +38,15 @@ class Basis:
         self._wide[:] = x
         return self._wide
 
-    def remove(self, x: Vectors, first: int = 0, lead: int = 0) -> tuple[Vectors, Vectors]:  # (b, length)
-        """Make the rows of ``x`` orthogonal to the basis, in place.
-
-        The rows go one by one. Vectors from ``lead`` on and before ``first`` are left out.
+    def remove(self, x: Vectors) -> tuple[Vectors, Vectors]:  # (b, length)
+        """Make the rows of ``x`` orthogonal to the basis, in place, one by one.
 
         Returns:
-            what was removed (size, b), with zeros for vectors left out, and the rows' lengths then (b,).
+            what was removed (size, b), and the rows' lengths then (b,).
         """
         out, lengths = np.zeros((self.size, len(x))), np.zeros(len(x))
-        lead = min(lead, first)
         for column, row in enumerate(x):
-            if lead:
-                out[:lead, column], _ = kernels.remove(self.vectors[:lead], row)
-            out[first:, column], lengths[column] = kernels.remove(self.vectors[first : self.size], row)
+            out[:, column], lengths[column] = kernels.remove(self.vectors[: self.size], row)
         return out, lengths
 
     def append(self, x: Vectors) -> None:  # (b, length)

@@ -1,4 +1,4 @@
-"""Extreme eigenvalues by block Lanczos with thick restart and partial reorthogonalisation.
+"""Extreme eigenvalues by block Lanczos with thick restart and full reorthogonalisation.
 
 Against ARPACK: about half the products for the same accuracy, multiplicities by construction (a block
 of k vectors sees k copies of an eigenvalue, a single vector sees one), and a memory that can be bounded.
@@ -18,13 +18,11 @@ from mge_gpu.linalg.basis import Basis, Vectors, orthonormalise, random_vectors
 
 Apply = Callable[[Any], Any]  # (b, n) of the basis' dtype -> (b, n), one vector a row
 
-SEMIORTHOGONAL = 1e-5
-"""Estimated cosine between basis vectors at which they are made orthogonal again (see `_Lanczos.step`)."""
-
 EVERY = 4  # steps between two looks at the projected problem
 
-MEMORY = 7 << 27  # bytes that the basis may take before it is kept in single precision and restarted
-FEWEST, MOST = 24, 96  # vectors of the basis, with little and with plenty of memory
+MEMORY = 1 << 28  # bytes that the basis may take before it is kept in single precision and shortened
+FEWEST, MOST = 24, 96  # vectors of the basis: shorter ones take more products, longer ones more sums
+LARGEST, LEAST = 1 << 32, 10  # bytes from which on it is shorter even than that, and how short
 
 
 class ConvergenceWarning(UserWarning):
@@ -82,9 +80,10 @@ def extreme_eigenvalues(
         seed: of the private generator of the random start.
         block: vectors a block. 1 needs the fewest products; k needs about two to three times as
             many, but fewer calls, and no second look for copies.
-        basis_size: number of vectors kept; by default as many as fit 0.9 GiB, from 24 to 96.
+        basis_size: number of vectors kept; by default as many as fit 256 MiB, from 24 to 96, and fewer, from
+            10, where those would take more than 4 GiB.
         dtype: float64 or float32 of the stored basis; float32 halves the memory and leaves the values
-            a relative accuracy of about 1e-6. By default float64 where it fits 0.9 GiB.
+            a relative accuracy of about 1e-6. By default float64 where it fits 256 MiB.
         copies: look for further copies of multiple eigenvalues. False where all wanted values but the last
             are known to be simple, or copies are not to be counted.
         like: an array of the kind that the operator takes (CuPy's, say); NumPy's by default.
@@ -140,8 +139,9 @@ def _capacity(
     smallest = k + 2 * b
     if basis_size is None:
         wide = dtype or (np.float64 if n * FEWEST * 8 <= MEMORY else np.float32)
-        fitting = MEMORY // max(n * np.dtype(wide).itemsize, 1)
-        return min(n, max(smallest, int(np.clip(fitting, FEWEST, MOST)))), wide
+        vector = max(n * np.dtype(wide).itemsize, 1)
+        size = min(max(MEMORY // vector, FEWEST), MOST, max(LARGEST // vector, LEAST))
+        return min(n, max(smallest, size)), wide
     if basis_size < min(n, smallest):
         raise MetricError(f"got basis_size={basis_size}, expected at least k + 2 * block = {smallest}")
     return min(n, basis_size), dtype or (np.float64 if n * basis_size * 8 <= MEMORY else np.float32)
@@ -169,10 +169,6 @@ class _Lanczos:
         self.products = self.iterations = self.restarts = 0
         self.known_bound = 0.0  # of values whose continuation was given up for a second look
         self.exhausted = self.solved = False
-        self.locked = 0  # leading vectors that every image is made orthogonal to
-        self.fully = 2  # steps to come that make the image orthogonal to the whole basis
-        # estimated cosines of the next vector and of the last with the basis
-        self.loss, self.loss_before = np.zeros(0), np.zeros(0)
 
     def start(self, b: int) -> None:
         """A random first block: every eigenvector has about the same share in it."""
@@ -198,8 +194,7 @@ class _Lanczos:
             found = np.abs(self.values)
             enough = min(products_to_see(found, tol, self.basis.vectors.shape[1]), self.products)
             self.known_bound = float(np.max(self.bounds, initial=self.known_bound))
-            self.restart(self.k)
-            self.locked = self.k  # no longer continued: their residuals lie outside the new Krylov space
+            self.restart(self.k)  # not continued: their residuals lie outside the new Krylov space
             self.start(1)
             last = self.products + enough
             while not self.exhausted and self.products < last:
@@ -224,10 +219,9 @@ class _Lanczos:
 
         In exact arithmetic the image leaves only the last two blocks (or, just after a restart, the Ritz
         vectors and the last block) without being orthogonal to them already, and rounding is amplified as
-        Ritz values converge. For single vectors in single precision the loss is followed by its recurrence;
-        only where it passes `SEMIORTHOGONAL` is the image made orthogonal to all of the basis, for two steps:
-        up to its square the projection is the same (Simon, Mathematics of Computation 42, 1984). In double
-        precision the recurrence falls behind, and a ghost of one value would pass for the next one.
+        Ritz values converge: it is made orthogonal to the whole basis. Semiorthogonality (Simon,
+        Mathematics of Computation 42, 1984) would not do: Ritz vectors that a restart keeps inherit what
+        is left of each other, and after ten restarts the values can be anything.
         """
         b, before = len(self.next), self.basis.size
         self.basis.append(self.next)
@@ -237,13 +231,9 @@ class _Lanczos:
             raise MetricError(f"the operator returned {found.shape}, expected the shape given, {block.shape}")
         image = self.basis.wide(found)
         self.products, self.iterations = self.products + b, self.iterations + 1
-        blocks = b > 1 or self.coupling.shape[1] > 1
-        double = self.basis.vectors.dtype == np.float64
-        first = 0 if blocks or double or self.fully else max(before - 1, 0)
-        removed, lengths = self.basis.remove(image, first, self.locked)
+        removed, lengths = self.basis.remove(image)
         if not np.isfinite(lengths).all():  # of NaN and Inf nothing else is left
             raise MetricError("the operator returned NaN or Inf; expected finite values")
-        self.fully = max(self.fully - 1, 0)
         size = self.basis.size
         projected = np.zeros((size, size))
         projected[:before, :before] = self.projected
@@ -251,8 +241,6 @@ class _Lanczos:
         projected[before:] = removed.T
         projected[before:, before:] = (removed[before:] + removed[before:].T) / 2
         self.projected = projected
-        if b == 1:
-            self._follow_loss(image, first, lengths)
         scale = float(np.abs(projected).max())
         self.next, self.coupling = orthonormalise(self.basis, image, lengths, scale, self.generator)
         self.exhausted = len(self.next) == 0
@@ -260,34 +248,6 @@ class _Lanczos:
         self.solved = self.exhausted or full or self.iterations % EVERY == 0
         if self.solved:
             self._solve()
-
-    def _follow_loss(self, image: Vectors, first: int, lengths: Vectors) -> None:  # (1, n), (1,)
-        """Estimate the cosines between the image and the basis; where they are large, remove them.
-
-        ``lengths`` is the image's, changed with it.
-
-        With w_j = V^T v_j, of A V = V T + (next vector) (coupling) follows the loss of the next vector:
-        T w_j - alpha_j w_j - beta_j w_(j-1), divided by its length.
-        """
-        size = self.basis.size
-        eps = float(np.finfo(self.basis.vectors.dtype).eps)
-        length = float(lengths[0])
-        if first == 0:
-            self.loss_before, self.loss = self.loss, np.full(size, eps)
-            return
-        now, last = np.zeros(size), np.zeros(size)
-        now[: min(len(self.loss), size - 1)] = self.loss[: size - 1]
-        last[: min(len(self.loss_before), size - 2)] = self.loss_before[: size - 2]
-        alpha, beta = self.projected[-1, -1], self.projected[-2, -1]
-        grown = (self.projected * now).sum(1) - alpha * now - beta * last
-        scale = float(np.abs(self.projected).max())
-        grown = (np.abs(grown) + eps * scale) / max(length, eps * scale, np.finfo(np.float64).tiny)
-        grown[-2:] = eps
-        if grown.max() > SEMIORTHOGONAL:
-            _, lengths[:] = self.basis.remove(image)
-            self.fully = 1
-            grown = np.full(size, eps)
-        self.loss_before, self.loss = self.loss, grown
 
     def _solve(self) -> None:
         b = self.coupling.shape[1]
@@ -320,9 +280,6 @@ class _Lanczos:
         if not self.solved:
             self._solve()
         kept = min(kept, self.basis.size)
-        self.fully = 2
-        if self.locked:
-            self.locked = kept
         self.basis.rotate(self.ritz[:, :kept])
         self.projected = np.diag(self.theta[:kept])
 

@@ -79,17 +79,17 @@ class Workspace:
 
     @property
     def indeg(self) -> Any:
-        """In-degree of each node, (N,) int64."""
+        """In-degree of each node, (N,) of an integer type that holds N."""
         return self._degrees[0]
 
     @property
     def outdeg(self) -> Any:
-        """Out-degree of each node, (N,) int64."""
+        """Out-degree of each node, the same."""
         return self._degrees[1]
 
     @cached_property
     def degree(self) -> Any:
-        """Degree of each node in the undirected graph, (N,) int64."""
+        """Degree of each node in the undirected graph, the same: less than N."""
         return self.indeg + self.outdeg
 
     def partition_of(self, nodes: np.ndarray) -> np.ndarray:

@@ -199,3 +199,18 @@ def test_a_dominant_value_is_found_once(ratio: float, dtype: type[np.floating]) 
             lambda x: x * diagonal, 1501, 2, which="LA", tol=3e-5, dtype=dtype, copies=False, seed=seed
         )
         np.testing.assert_allclose(values, [ratio, 1.0], rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::mge_gpu.linalg.lanczos.ConvergenceWarning")
+@pytest.mark.parametrize("basis_size", [10, 24, 48])
+@pytest.mark.parametrize("n", [300, 20_000])
+def test_restarts_do_not_add_up(n: int, basis_size: int) -> None:
+    """Values that crowd at both ends take many restarts in single precision; none may come out too large."""
+    diagonal = np.cos(np.pi * np.arange(n) / n).astype(np.float32)
+    values, info = extreme_eigenvalues(
+        lambda x: x * diagonal, n, 3, tol=3e-5, basis_size=basis_size, dtype=np.float32, copies=False
+    )
+    assert info.restarts >= 8
+    assert np.all(np.abs(values) <= np.sort(np.abs(diagonal))[:-4:-1] + 1e-6)
+    nearest = np.abs(values[:, None] - diagonal).min(1)
+    assert np.all(nearest <= info.bounds + 1e-6)

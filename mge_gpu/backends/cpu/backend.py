@@ -63,8 +63,8 @@ class CpuBackend:
         return np.count_nonzero(flags, axis=None if flags.ndim == 1 else -1)
 
     def degrees(self, adjacency: Adjacency) -> tuple[np.ndarray, np.ndarray]:
-        """(in-degree, out-degree), each (N,) int64."""
-        indeg, outdeg = (np.zeros(adjacency.num_nodes, np.int64) for _ in range(2))
+        """(in-degree, out-degree), each (N,) int32."""
+        indeg, outdeg = (np.zeros(adjacency.num_nodes, np.int32) for _ in range(2))
         ends = balanced(np.ones(len(indeg)), num_threads())
         run(lambda k: neighbours.degrees(adjacency, ends[k], ends[k + 1], indeg, outdeg), len(ends) - 1)
         return indeg, outdeg
@@ -150,7 +150,7 @@ class CpuBackend:
     def _degree(self, adjacency: Adjacency) -> np.ndarray:
         indeg, outdeg = self.degrees(adjacency)
         indeg += outdeg
-        return indeg.astype(np.int32)
+        return indeg
 
     def coreness(self, adjacency: Adjacency) -> np.ndarray:
         """Core number of each node of the undirected graph, (N,) int32."""
@@ -176,8 +176,7 @@ class CpuBackend:
         """About the steps that counting takes from each node, (R,) int64: see `local.path_counts`."""
 
         def degree() -> np.ndarray:
-            indeg, outdeg = self.degrees(adjacency)
-            return outdeg if directed else indeg + outdeg
+            return self.degrees(adjacency)[1] if directed else self._degree(adjacency)
 
         return local.path_counts(adjacency, nodes, directed, degree)
 
@@ -191,5 +190,5 @@ class CpuBackend:
 
     def clique_counts(self, adjacency: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """Six times the number of 4-cliques at each node, (R,) int64."""
-        indeg, outdeg = self.degrees(adjacency)
-        return cliques.clique_counts(adjacency, nodes, cost, int((indeg + outdeg).max(initial=0)))
+        most = int(self._degree(adjacency).max(initial=0))
+        return cliques.clique_counts(adjacency, nodes, cost, most)

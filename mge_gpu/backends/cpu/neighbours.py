@@ -71,7 +71,7 @@ def first_shift(g: Adjacency, low: int, high: int, bound: int) -> int:
 
 @jit
 def degrees(g: Adjacency, start: int, stop: int, indeg: np.ndarray, outdeg: np.ndarray) -> None:
-    """List lengths of nodes start..stop, (N,) int64 each."""
+    """List lengths of nodes start..stop, (N,) int32 each."""
     p = partition_of(g, start)
     for v in range(start, stop):
         while v >= g.offset[p + 1]:

@@ -246,8 +246,9 @@ class CudaBackend:
         return out.astype(x.dtype, copy=False)
 
     def _degree(self, adjacency: Adjacency, directed: bool = False) -> Any:
+        """(N,) int64: kernels read those, and the host, which helps where memory is short, counts in int32."""
         indeg, outdeg = self.degrees(adjacency)
-        return outdeg if directed else indeg + outdeg
+        return (outdeg if directed else indeg + outdeg).astype(np.int64, copy=False)
 
     @_on_device
     def components(self, adjacency: Adjacency) -> tuple[int, Any]:
