@@ -18,6 +18,17 @@ SHAPES = {"mge": (3, 32, 32), "torchvision": (3, 224, 224)}
 """Input of the networks of each library."""
 
 
+def classifier(name: str) -> tuple[torch.nn.Module, tuple[int, int, int]]:
+    """torchvision's classifier with random weights, and the input that its default weights are made for."""
+    import torchvision
+
+    options: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    side = torchvision.models.get_model_weights(name).DEFAULT.transforms.keywords["crop_size"]
+    if name.startswith("vit"):
+        options["image_size"] = side
+    return torchvision.models.get_model(name, weights=None, **options), (3, side, side)
+
+
 def median_seconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = 1) -> float:
     """Median wall-clock seconds of a call, after some calls that do not count."""
     for _ in range(warm_up):

@@ -2,10 +2,11 @@
 
     python benchmarks/architectures.py torchvision|timm [--sparsity 0.9] [--trace-only] [--models a,b]
 
-Each model runs in a process of its own, at its default input size, with random weights, in evaluation mode:
-seconds of tracing, seconds of the graph (`mge_gpu.encode` and `num_edges`), peak memory, nodes and edges; or
-the error, which names the op that has no handler. Of a family (a module of timm.models) the member with the
-fewest parameters is taken. With --sparsity the weights are masked by ERK. Progress goes to stderr.
+Each model runs in a process of its own, at its default input size (of torchvision's that of its default
+weights), with random weights, in evaluation mode: seconds of tracing, seconds of the graph (`mge_gpu.encode`
+and `num_edges`), peak memory, nodes and edges; or the error, which names the op that has no handler. Of a
+family (a module of timm.models) the member with the fewest parameters is taken. With --sparsity the weights
+are masked by ERK. Progress goes to stderr.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import warnings
 from collections import defaultdict
 from typing import Any
 
-from _measure import machine, peak_rss, write
+from _measure import classifier, machine, peak_rss, write
 
 sys.path.pop(0)  # numba looks for a package called coverage: it is not to find this file
 GIB = 2**30
@@ -64,11 +65,8 @@ def build(library: str, name: str) -> tuple[Any, tuple[int, int, int]]:
 
         model = timm.create_model(name, pretrained=False)
         return model.eval(), tuple(timm.data.resolve_model_data_config(model)["input_size"])
-    import torchvision
-
-    options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    side = 299 if name == "inception_v3" else 224
-    return torchvision.models.get_model(name, weights=None, **options).eval(), (3, side, side)
+    model, shape = classifier(name)
+    return model.eval(), shape
 
 
 def measure(library: str, family: str, name: str, sparsity: float | None, trace_only: bool) -> dict[str, Any]:

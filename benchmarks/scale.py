@@ -1,4 +1,4 @@
-"""What do whole networks take? Every topometric of torchvision classifiers at 224 x 224, pruned with ERK.
+"""What do whole networks take? Every topometric of torchvision classifiers at their size, pruned with ERK.
 
     python benchmarks/scale.py --networks resnet50,vgg16 --sparsities 0.98,0.9 --out scale.json
     python benchmarks/scale.py --table scale.json
@@ -24,16 +24,15 @@ SPARSITIES = (0.98, 0.9, 0.8, 0.6)
 def one(name: str, sparsity: float) -> dict[str, Any]:
     """Measure one network in this process."""
     import torch
-    import torchvision
 
     import mge_gpu
-    from benchmarks._measure import machine, peak_rss
+    from benchmarks._measure import classifier, machine, peak_rss
 
     torch.manual_seed(0)
-    model = getattr(torchvision.models, name)(weights=None)
+    model, shape = classifier(name)
     masks = mge_gpu.prune(model, "erk", sparsity=sparsity, seed=0)
     begin = time.perf_counter()
-    program = mge_gpu.trace(model, (3, 224, 224))
+    program = mge_gpu.trace(model, shape)
     traced = time.perf_counter()
     graph = mge_gpu.encode(program, masks=masks)
     edges = graph.num_edges
@@ -45,6 +44,7 @@ def one(name: str, sparsity: float) -> dict[str, Any]:
     return {
         "network": name,
         "sparsity": sparsity,
+        "input": shape,
         "nodes": graph.num_nodes,
         "edges": edges,
         "trace_seconds": round(traced - begin, 2),
@@ -74,8 +74,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         estimated = (
             ", ".join(f"{k} ± {errors[k] / abs(values[k]):.2%}" for k in errors if values[k]) or "none"
         )
+        side = r.get("input", [224])[-1]
+        name = r["network"] + (f" at {side}²" if side != 224 else "")
         lines.append(
-            f"| {r['network']} | {r['sparsity']:.0%} | {r['nodes'] / 1e6:.1f} M | {r['edges'] / 1e9:.2f} G | "
+            f"| {name} | {r['sparsity']:.0%} | {r['nodes'] / 1e6:.1f} M | {r['edges'] / 1e9:.2f} G | "
             f"{r['trace_seconds'] + r['encode_seconds']:.1f} s | {r['metrics_seconds']:.0f} s | "
             f"{r['peak_rss'] / 1e9:.2f} GB | {most} | {products} | {estimated} |"
         )

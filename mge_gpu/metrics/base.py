@@ -118,9 +118,17 @@ class Workspace:
         """Sums along the last dimension; of flags, how many are set."""
         return self.backend.counts(x) if x.dtype == np.bool_ else x.sum(-1)
 
-    def exact_total(self, values: Any, times: Any = None, nodes: np.ndarray | None = None) -> Any:
-        """`exact_sum` over all nodes; or over some, whose values are NumPy arrays."""
+    def exact_total(self, values: np.ndarray, times: np.ndarray, nodes: np.ndarray) -> Any:
+        """`exact_sum` over some nodes."""
         return exact_sum(values, times)
+
+    def exact_total_of(self, terms: Callable[..., tuple[Any, Any]], *x: Any) -> Any:
+        """`exact_sum` over all nodes of what ``terms`` makes of arrays (N,): int64 values and times.
+
+        It is given some nodes' part of them at a time.
+        """
+        parts = (slice(at, at + PART) for at in range(0, self.num_nodes, PART))
+        return sum(exact_sum(*terms(*(a[part] for a in x))) for part in parts)
 
     def of_each(self, values: np.ndarray) -> Any:
         """The value of a metric, from those of all networks: the only one."""
@@ -130,6 +138,9 @@ class Workspace:
         """Whether two-step walks from some nodes, ``cost`` (R,) of each, may be counted one by one."""
         return self.exact or int(cost.sum()) <= self.budget
 
+
+PART = 1 << 24
+"""Nodes whose terms of a sum are in memory at a time."""
 
 Metric = Callable[[Workspace], Measured]
 METRICS: dict[str, Metric] = {}

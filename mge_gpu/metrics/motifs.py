@@ -22,12 +22,11 @@ def motifs(w: Workspace) -> Measured:
     terms that need wedges are estimated from a sample of nodes, with a standard error; the other
     two, which make up most of the total, stay exact.
     """
-    degree = w.degree
     paths = _edge_products(w)
-    claws = w.exact_total(degree * (degree - 1) // 2, np.maximum(degree - 2, 0)) // 3
+    claws = w.exact_total_of(_claws, w.degree) // 3
     nodes, times = w.backend.representatives(w.adjacency, False)
     cost = w.backend.path_counts(w.adjacency, nodes, False)
-    degree = w.backend.host(degree)
+    degree = w.backend.host(w.degree)
     if w.affordable(cost, nodes):
 
         def total(values: np.ndarray) -> Any:
@@ -58,6 +57,14 @@ def motifs(w: Workspace) -> Measured:
 
 def _edge_products(w: Workspace) -> Any:
     """Sum over edges of (d_u - 1)(d_v - 1)."""
-    less = w.degree - 1
+    less = w.degree.astype(np.int64)
+    less -= 1
     ahead = w.backend.neighbour_sums(w.adjacency, less)
-    return w.exact_total(ahead, np.maximum(less, 0))  # a node without edges has no neighbours to sum over
+    # a node without edges has no neighbours to sum over
+    return w.exact_total_of(lambda ahead, less: (ahead, np.maximum(less, 0)), ahead, less)
+
+
+def _claws(degree: Any) -> tuple[Any, Any]:
+    """Pairs of neighbours, and how many others there are: three times the claws at each node."""
+    degree = degree.astype(np.int64)
+    return degree * (degree - 1) // 2, np.maximum(degree - 2, 0)

@@ -46,16 +46,18 @@ class Together(Workspace):
         """Sums of x over the nodes of each network, (networks,) Python ints."""
         return self._numbers(self._sums(self.union.rows(x)))
 
-    def exact_total(self, values: Any, times: Any = None, nodes: np.ndarray | None = None) -> Any:
+    def exact_total(self, values: np.ndarray, times: np.ndarray, nodes: np.ndarray) -> Any:
         """`exact_sum` of each network, (networks,) Python ints."""
-        if nodes is None:
-            rows = self.union.rows(values), None if times is None else self.union.rows(times)
-            return sum(self._numbers(piece.sum(1)) << bits for bits, piece in pieces(*rows))
         where = self._network_of(nodes)
         return sum(  # counts of fewer than 2^31 nodes: float64 holds the sums
             _objects(np.bincount(where, piece, self.networks).astype(np.int64)) << bits
             for bits, piece in pieces(values, times)
         )
+
+    def exact_total_of(self, terms: Callable[..., tuple[Any, Any]], *x: Any) -> Any:
+        """The same over all nodes, of all at once."""
+        values, times = map(self.union.rows, terms(*x))
+        return sum(self._numbers(piece.sum(1)) << bits for bits, piece in pieces(values, times))
 
     def of_each(self, values: np.ndarray) -> Any:
         """All of them."""

@@ -325,6 +325,12 @@ def test_several_outputs_are_no_sinks() -> None:
     assert (report["sink_nodes"], report["edges"]) == (0, 12 + 8 + 12)
 
 
+def test_motifs_of_a_star() -> None:
+    """Squares of its degree are more than 32 bits hold: any three leaves are a claw."""
+    graph = mge_gpu.encode(torch.nn.Linear(70_000, 1), (70_000,))
+    assert mge_gpu.topometrics(graph, metrics="motifs")["motifs"] == math.comb(70_000, 3)
+
+
 def test_exact_sum_beyond_int64() -> None:
     values = np.array([2**62, 2**62 + 3, 5, 0], np.int64)
     assert exact_sum(values) == 2**63 + 8

@@ -24,7 +24,7 @@ from mge_gpu.backends.cpu import (
     wedges,
 )
 from mge_gpu.backends.cpu.representatives import Representatives, representatives
-from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
+from mge_gpu.backends.cpu.threads import evenly, num_threads, run
 
 R = TypeVar("R")
 
@@ -65,7 +65,7 @@ class CpuBackend:
     def degrees(self, adjacency: Adjacency) -> tuple[np.ndarray, np.ndarray]:
         """(in-degree, out-degree), each (N,) int32."""
         indeg, outdeg = (np.zeros(adjacency.num_nodes, np.int32) for _ in range(2))
-        ends = balanced(np.ones(len(indeg)), num_threads())
+        ends = evenly(adjacency.num_nodes, num_threads())
         run(lambda k: neighbours.degrees(adjacency, ends[k], ends[k + 1], indeg, outdeg), len(ends) - 1)
         return indeg, outdeg
 
@@ -136,9 +136,9 @@ class CpuBackend:
         out = np.zeros(adjacency.num_nodes, x.dtype)
         shared = np.zeros(adjacency.num_hubs, x.dtype)
         parts = 8 * num_threads()
-        hubs = balanced(np.ones(len(shared)), parts)
+        hubs = evenly(len(shared), parts)
         run(lambda k: neighbours.hub_sums(adjacency, x, hubs[k], hubs[k + 1], shared), parts)
-        ends = balanced(np.ones(len(out)), parts)
+        ends = evenly(len(out), parts)
         run(lambda k: neighbours.neighbour_sums(adjacency, x, shared, ends[k], ends[k + 1], out), parts)
         return out
 
@@ -163,10 +163,7 @@ class CpuBackend:
 
         The certificate is the BFS forest ``parent`` and any maximal forest of the rest.
         """
-        second = traverse.forest(adjacency, self._degree(adjacency), parent)
-        roots = np.flatnonzero(parent == traverse.ROOT)
-        ptr, idx = call(lambda: cuts.forest_csr(parent, second))
-        return cuts.cut_marks(ptr, idx, roots)
+        return cuts.cut_marks(parent, traverse.forest(adjacency, self._degree(adjacency), parent))
 
     def representatives(self, adjacency: Adjacency, directed: bool) -> Representatives:
         """Nodes that stand for all with the same two-step surroundings, and how many each stands for."""

@@ -3,45 +3,55 @@
 import numpy as np
 
 from mge_gpu.backends.cpu.compress import jit
-from mge_gpu.backends.cpu.threads import num_threads, run
+from mge_gpu.backends.cpu.threads import call, evenly, num_threads, run
 
 SLICES = 8
 """Parts of the components for each thread: one part holds more nodes than another."""
 
+DONE = -1
+"""In place of where a node's list goes on: it has come to its end."""
+
 
 @jit
-def forest_csr(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Undirected CSR of the edges v - parent[v] of two edge-disjoint forests."""
+def _lists(first: np.ndarray, second: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The neighbours v - parent[v] in two edge-disjoint forests, one list a node; the last of each as ~u.
+
+    ``at`` (N + 1,), zeros before, says where each list begins, `DONE` where there is none. Lists are walked
+    with nothing but that: it is moved on, and an end is seen as it is read.
+    """
     n = len(first)
-    ptr = np.zeros(n + 1, np.int64)
     for v in range(n):
         for u in (first[v], second[v]):
             if u >= 0:
-                ptr[v + 1] += 1
-                ptr[u + 1] += 1
+                at[v] += 1
+                at[u] += 1
     for v in range(n):
-        ptr[v + 1] += ptr[v]
-    fill = ptr[:-1].copy()
-    idx = np.empty(ptr[n], np.int32)
+        at[v + 1] += at[v]
+    neighbour = np.empty(at[n], np.int32)
     for v in range(n):
         for u in (first[v], second[v]):
             if u >= 0:
-                idx[fill[v]] = u
-                fill[v] += 1
-                idx[fill[u]] = v
-                fill[u] += 1
-    return ptr, idx
+                at[v] -= 1
+                neighbour[at[v]] = u
+                at[u] -= 1
+                neighbour[at[u]] = v
+    for v in range(n):
+        last = at[v + 1] - 1
+        if at[v] > last:
+            at[v] = DONE
+        else:
+            neighbour[last] = ~neighbour[last]
+    return neighbour
 
 
 @jit
 def _low_points(
-    ptr: np.ndarray,
-    idx: np.ndarray,
+    at: np.ndarray,
+    neighbour: np.ndarray,
     roots: np.ndarray,
     order: np.ndarray,
     low: np.ndarray,
     up: np.ndarray,
-    cursor: np.ndarray,
     bridge: np.ndarray,
     cut: np.ndarray,
 ) -> None:
@@ -52,9 +62,14 @@ def _low_points(
         order[root] = low[root] = clock
         children, v = 0, root
         while True:
-            if cursor[v] < ptr[v + 1]:
-                u = idx[cursor[v]]
-                cursor[v] += 1
+            k = at[v]
+            if k != DONE:
+                u = np.int64(neighbour[k])
+                if u < 0:
+                    u = ~u
+                    at[v] = DONE
+                else:
+                    at[v] = k + 1
                 if order[u] == 0:
                     clock += 1
                     order[u] = low[u] = clock
@@ -67,7 +82,7 @@ def _low_points(
             else:
                 if v == root:
                     break
-                u = up[v]
+                u = np.int64(up[v])
                 low[u] = min(low[u], low[v])
                 if low[v] > order[u]:
                     bridge[v] = True
@@ -78,21 +93,26 @@ def _low_points(
             cut[root] = True
 
 
-def cut_marks(ptr: np.ndarray, idx: np.ndarray, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bridges and articulation points of a simple undirected graph in CSR, each (N,) bool.
+def cut_marks(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bridges and articulation points of the edges of two forests, each (N,) bool.
 
-    A bridge is marked at one of its ends, another one for each. ``roots`` are nodes, one a component: some
-    components a thread.
+    A bridge is marked at one of its ends, another one for each. Some components a thread.
+
+    Args:
+        first: (N,) int32 parents, -1 at roots, one root a component.
+        second: the same of a forest of other edges.
     """
-    n = len(ptr) - 1
-    order, low = (np.zeros(n, np.int32) for _ in range(2))
-    up, cursor = np.full(n, -1, np.int32), ptr[:-1].copy()
+    n, roots = len(first), np.flatnonzero(first < 0)
+    at = np.zeros(n + 1, np.int32 if 4 * n < 1 << 31 else np.int64)
+    neighbour = call(_lists, first, second, at)
+    del second  # it is not needed any more, and large
+    order, low, up = np.zeros(n, np.int32), np.zeros(n, np.int32), np.full(n, -1, np.int32)
     bridge, cut = (np.zeros(n, np.bool_) for _ in range(2))
     parts = max(1, min(len(roots), SLICES * num_threads()))
-    ends = np.linspace(0, len(roots), parts + 1).astype(np.int64)
+    ends = evenly(len(roots), parts)
 
     def task(k: int) -> None:
-        _low_points(ptr, idx, roots[ends[k] : ends[k + 1]], order, low, up, cursor, bridge, cut)
+        _low_points(at, neighbour, roots[ends[k] : ends[k + 1]], order, low, up, bridge, cut)
 
     run(task, parts)
     return bridge, cut

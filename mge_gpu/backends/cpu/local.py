@@ -14,7 +14,7 @@ from mge_gpu.backends.adjacency import Adjacency, arc_partitions, arcs_taken
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.kinds import Kinds, arc_kinds
 from mge_gpu.backends.cpu.neighbours import partition_of, place_of, spot
-from mge_gpu.backends.cpu.threads import balanced, num_threads, run
+from mge_gpu.backends.cpu.threads import balanced, evenly, num_threads, run
 
 PIECE = 1 << 14
 """Nodes that a thread looks at in one go, at least."""
@@ -323,7 +323,7 @@ def path_counts(
     owner = owners(g, nodes)
     cost = np.empty(len(nodes), np.int64)
     parts = 4 * num_threads()
-    cuts = balanced(np.ones(len(cost)), parts)
+    cuts = evenly(len(cost), parts)
     kinds = arc_kinds(g)
     if not g.num_hubs and not kinds.whole.any():
         steps = degree()

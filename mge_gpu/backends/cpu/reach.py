@@ -6,7 +6,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.compress import jit
-from mge_gpu.backends.cpu.threads import balanced, call, num_threads, run
+from mge_gpu.backends.cpu.threads import call, evenly, num_threads, run
 
 
 class Side(NamedTuple):
@@ -136,7 +136,7 @@ def between(b: Block, before: np.ndarray, behind: np.ndarray) -> np.ndarray:
     there, _ = _marked(source, b.runs, before)
     beyond, _ = _marked(target, b.runs, behind)
     out = np.zeros(len(b.tap), np.bool_)
-    cuts = balanced(np.ones(len(out)), num_threads() if len(out) > 1 << 16 else 1)
+    cuts = evenly(len(out), num_threads() if len(out) > 1 << 16 else 1)
     fixed = source, target, b.tap, b.run_ptr, b.runs, there, beyond, before, behind
     run(lambda k: _between(*fixed, cuts[k], cuts[k + 1], out), len(cuts) - 1)
     return out

@@ -167,3 +167,12 @@ def balanced(cost: np.ndarray, parts: int) -> np.ndarray:
     cuts = np.searchsorted(total, total[-1] * np.arange(1, parts) / parts)
     cuts = np.clip(cuts, 0, len(cost))
     return np.concatenate([[0], cuts, [len(cost)]]).astype(np.int64)
+
+
+def evenly(count: int, parts: int) -> np.ndarray:
+    """Cut so many items into ``parts`` consecutive ranges of about equal length.
+
+    >>> evenly(8, 3).tolist()
+    [0, 2, 5, 8]
+    """
+    return count * np.arange(parts + 1) // parts

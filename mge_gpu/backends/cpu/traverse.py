@@ -247,7 +247,7 @@ def forest(g: Adjacency, degree: np.ndarray, without: np.ndarray | None = None) 
         without: parents of another forest, whose edges are left out of the graph.
     """
     n = len(degree)
-    level = np.where(degree == 0, 0, UNSEEN).astype(np.int32)
+    level = np.where(degree == 0, np.int32(0), np.int32(UNSEEN))
     parent = np.full(n, ROOT, np.int32)
     other = np.zeros(0, np.int32) if without is None else without
     search = _Search(g, other, level, parent)

@@ -246,7 +246,7 @@ class CudaBackend:
         return out.astype(x.dtype, copy=False)
 
     def _degree(self, adjacency: Adjacency, directed: bool = False) -> Any:
-        """(N,) int64: kernels read those, and the host, which helps where memory is short, counts in int32."""
+        """(N,) int64, which kernels read; the host, which helps where memory is short, has int32."""
         indeg, outdeg = self.degrees(adjacency)
         return (outdeg if directed else indeg + outdeg).astype(np.int64, copy=False)
 
