@@ -55,7 +55,7 @@ def smallest(names: list[str]) -> str:
         except (RuntimeError, NotImplementedError, ValueError, TypeError):
             return 2**62  # cannot be made without memory: only if all others cannot either
 
-    return min(names, key=lambda n: (size(n), n)) if len(names) > 1 else names[0]
+    return min(names, key=lambda n: (size(n), n))
 
 
 def build(library: str, name: str) -> tuple[Any, tuple[int, int, int]]:
@@ -142,7 +142,7 @@ def main() -> None:
     rows = []
     for family, names in sorted(families.items()):
         if names:
-            rows.append(isolated(args, family, smallest(names)))
+            rows.append(isolated(args, family, smallest(names) if len(names) > 1 else names[0]))
             print(_line(rows[-1]), file=sys.stderr, flush=True)
     failed = [row for row in rows if "error" in row]
     result = {
