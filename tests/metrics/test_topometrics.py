@@ -19,7 +19,7 @@ import mge_gpu
 from mge_gpu.backends import Backend
 from mge_gpu.errors import MetricError
 from mge_gpu.graph import MultipartiteGraph
-from mge_gpu.metrics import METRIC_KEYS, METRICS, PATH_KEYS, Measured, Workspace, metric
+from mge_gpu.metrics import METRIC_KEYS, METRICS, PATH_KEYS, Measured, Workspace, base, metric
 from mge_gpu.metrics.base import CHEAP, exact_sum
 from tests.graphs import DenseNet, directed, edges_of, encoded, random_masks, undirected
 from tests.oracles.metrics import brute_force_motifs, reference_metrics
@@ -81,7 +81,9 @@ def test_cliques_of_a_dense_net() -> None:
     assert_matches(mge_gpu.topometrics(graph), reference_of(graph))
 
 
-def test_motifs_against_every_four_nodes() -> None:
+@pytest.mark.parametrize("part", [base.PART, 5])
+def test_motifs_against_every_four_nodes(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "PART", part)
     model = DenseNet(growth=1, depth=4, channels=1)
     graph = mge_gpu.encode(model, (1, 2, 3), random_masks(model, 0.3), pad_input=False)
     source, target, _ = edges_of(graph)
