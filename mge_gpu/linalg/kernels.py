@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mge_gpu.backends.cpu.serial import run_serial
-from mge_gpu.backends.cpu.threads import num_threads, run
+from mge_gpu.backends.cpu.threads import evenly, num_threads, run
 from mge_gpu.linalg import device
 
 PIECE = 1 << 11  # elements that stay in cache while all vectors of a basis pass over them
@@ -81,9 +81,8 @@ def _subtract(
         out[-1] += total
 
 
-def _ranges(n: int) -> list[int]:
-    parts = num_threads() if n > SERIAL else 1
-    return [n * k // parts for k in range(parts + 1)]
+def _ranges(n: int) -> np.ndarray:
+    return evenly(n, num_threads() if n > SERIAL else 1)
 
 
 def dots(rows: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import Block
 from mge_gpu.backends.cpu.compress import jit
-from mge_gpu.backends.cpu.threads import call, num_threads, run
+from mge_gpu.backends.cpu.threads import call, evenly, num_threads, run
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -152,7 +152,7 @@ def fill(write: Callable[[int, Edges], None], first: int, out: Edges) -> None:
     """Write edges from ``first`` on into arrays, on all cores."""
     size = len(out[0])
     parts = 4 * num_threads() if size > SERIAL else 1
-    cuts = np.linspace(0, size, parts + 1).astype(np.int64)
+    cuts = evenly(size, parts)
 
     def task(k: int) -> None:
         write(first + int(cuts[k]), _piece(out, cuts[k], cuts[k + 1]))
