@@ -3,10 +3,10 @@
     python -m tests.fuzz --networks 2000 --seed 0
 
 Draws networks of every layer, route and sum that the oracle knows, with odd sizes and many branches. Each is
-traced and encoded; its edges are compared with its Jacobian, its topometrics with igraph, SciPy and brute
-force on the edge list, and a copy made from what files hold with the graph itself; or it is refused with an
-error of the package, counted by kind. Anything else is a failure: it is printed with the network, and the
-exit status is 1.
+traced and encoded, half of them as if they were large; its edges are compared with its Jacobian, its
+topometrics with igraph, SciPy and brute force on the edge list, and a copy made from what files hold with the
+graph itself; or it is refused with an error of the package, counted by kind. Anything else is a failure: it
+is printed with the network, and the exit status is 1.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 import mge_gpu
 from mge_gpu.errors import MGEError
+from tests.as_large import as_large
 from tests.oracles.jacobian import reference_graph
 from tests.oracles.metrics import reference_metrics
 from tests.oracles.networks import Case
@@ -113,15 +115,16 @@ def run(networks: int, first_seed: int) -> tuple[Counter[str], list[tuple[str, s
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(cases(), st.booleans(), st.booleans())
-    def one(case: Case, pad_input: bool, identity_skips: bool) -> None:
+    @given(cases(), st.booleans(), st.booleans(), st.booleans())
+    def one(case: Case, pad_input: bool, identity_skips: bool, large: bool) -> None:
         try:
-            outcome = check(case, pad_input, identity_skips)
+            with as_large() if large else nullcontext():
+                outcome = check(case, pad_input, identity_skips)
         except Exception as error:
             outcome = "fails"
             lines = str(error).strip().splitlines()
             what = f"{type(error).__name__}: {' '.join(lines)[:500]}"
-            network = f"{case!r}\npad_input={pad_input} identity_skips={identity_skips}"
+            network = f"{case!r}\npad_input={pad_input} identity_skips={identity_skips} large={large}"
             failures.append((what, network))
             print(f"--- {what}\n{network}\n", file=sys.stderr, flush=True)
         outcomes[outcome] += 1

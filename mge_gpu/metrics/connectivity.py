@@ -3,7 +3,7 @@
 from mge_gpu.metrics.base import Measured, Workspace, metric
 
 BFS = "breadth-first search"
-CERTIFICATE = "low points on a certificate of two forests"
+CERTIFICATE = "biconnected components of a certificate of two forests"
 
 
 @metric("components")

@@ -2,7 +2,8 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from mge_gpu.backends.cpu.kinds import arc_kinds
 from mge_gpu.backends.cuda import CudaBackend, collect, local, positions
 from mge_gpu.errors import GraphError
 from mge_gpu.graph import MultipartiteGraph
+from tests.as_large import as_large
 from tests.graphs import DenseNet, Mixer, directed, edges_of, encoded, random_masks, undirected
 from tests.kernels.host_runtime import COMPILER, KERNELS, HostRuntime
 from tests.kernels.test_compile import kernels
@@ -36,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test of a backend for all of them; on the GPU where ``--device cuda`` asks for it."""
     if "backend" in metafunc.fixturenames:
         there = ["cuda-0"] if metafunc.config.getoption("--device") == "cuda" else []
-        here = ["cpu-1", "cpu-2", "kernels-1", "kernels-3", "kernels-64"]
+        here = ["cpu-1", "cpu-2", "large-3", "kernels-1", "kernels-3", "kernels-64"]
         metafunc.parametrize("backend", [*here, *there], indirect=True)
 
 
@@ -71,12 +73,12 @@ class There:
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The CPU backend on so many threads; or the CUDA kernels compiled by g++, with blocks of so many."""
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The CPU backend on so many threads, also as if graphs were large; or the kernels in such blocks."""
     kind, threads = request.param.split("-")
     if kind == "cuda":
-        return There(get_backend("cuda"))
-    if kind == "kernels":
+        yield There(get_backend("cuda"))
+    elif kind == "kernels":
         if COMPILER is None:
             pytest.skip("no C++ compiler: the CUDA kernels are not run here")
         if (
@@ -84,9 +86,11 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         ):  # threads of the host are slow: what two warps of a block do differently is seen soon
             some = networks()[:: 1 + len(networks()) // 6]
             monkeypatch.setattr(sys.modules[__name__], "networks", lambda: some)
-        return There(CudaBackend(HostRuntime(int(threads))))
-    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
-    return CpuBackend()
+        yield There(CudaBackend(HostRuntime(int(threads))))
+    else:
+        monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+        with as_large() if kind == "large" else nullcontext():
+            yield CpuBackend()
 
 
 def dense_net() -> MultipartiteGraph:

@@ -118,12 +118,16 @@ def _pull(
 
 
 class _Search:
-    """A breadth-first forest in the making: ``level`` (N,) int32 and ``parent`` (N,) int32."""
+    """A breadth-first forest in the making: ``level`` (N,) int32 and ``parent`` (N,) int32.
+
+    Each tree's levels go on where those of the last one ended: a level's nodes are found by its number.
+    """
 
     def __init__(self, g: Adjacency, without: np.ndarray, level: np.ndarray, parent: np.ndarray) -> None:
         self.g, self.without, self.level, self.parent = g, without, level, parent
         self.fired = np.zeros((num_threads(), g.num_hubs), np.bool_)
         self.known = np.empty((num_threads(), g.num_hubs), np.int32)
+        self.deepest = 0
         ends = g.offset
         self.unseen = np.array([(level[a:b] == UNSEEN).sum() for a, b in zip(ends, ends[1:], strict=False)])
         self.length = np.array([self._mean(p, a) for p in range(len(g.divisor)) for a in self._arcs(p)])
@@ -142,8 +146,8 @@ class _Search:
 
     def from_root(self, root: int) -> None:
         """Reach all that is connected with ``root``."""
-        g, depth = self.g, 0
-        self.level[root], self.parent[root] = 0, ROOT
+        g, depth = self.g, self.deepest + 1
+        self.level[root], self.parent[root] = depth, ROOT
         p = int(partition_of(g, root))
         self.unseen[p] -= 1
         frontier = {p: np.array([root], np.int32)}
@@ -157,6 +161,7 @@ class _Search:
                         if p in frontier:
                             self._along(q, arc, p, frontier[p], depth)
             frontier = {q: new for q in near if len(new := self._reached(q, depth))}
+        self.deepest = depth
 
     def _along(self, q: int, arc: int, p: int, frontier: np.ndarray, depth: int) -> None:
         """Reach unseen nodes of q by ``arc``, which leads from q to the frontier's partition p."""
@@ -239,6 +244,16 @@ def _rest(
                         tail += 1
 
 
+@jit
+def _root(level: np.ndarray, degree: np.ndarray) -> int:
+    """The first of the unseen nodes of the largest degree."""
+    found = -1
+    for v in range(len(level)):
+        if level[v] == UNSEEN and (found < 0 or degree[v] > degree[found]):
+            found = v
+    return found
+
+
 def forest(g: Adjacency, degree: np.ndarray, without: np.ndarray | None = None) -> np.ndarray:
     """BFS parents (N,) int32 of a maximal forest of the undirected graph, -1 at roots.
 
@@ -251,13 +266,9 @@ def forest(g: Adjacency, degree: np.ndarray, without: np.ndarray | None = None) 
     parent = np.full(n, ROOT, np.int32)
     other = np.zeros(0, np.int32) if without is None else without
     search = _Search(g, other, level, parent)
-    left = int((level == UNSEEN).sum())
-    for _ in range(
-        TRIES
-    ):  # the largest trees level by level; a root may have lost all its edges to ``without``
-        if left <= SMALL:
+    for _ in range(TRIES):  # large trees level by level; one is small if its root's edges are in ``without``
+        if search.unseen.sum() <= SMALL:
             break
-        search.from_root(int(np.argmax(np.where(level == UNSEEN, degree, 0))))
-        left = int((level == UNSEEN).sum())
-    call(_rest, g, other, np.empty(max(left, 1), np.int32), level, parent)
+        search.from_root(_root(level, degree))
+    call(_rest, g, other, np.empty(max(search.unseen.sum(), 1), np.int32), level, parent)
     return parent
