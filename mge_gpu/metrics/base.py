@@ -47,7 +47,7 @@ class Workspace:
         """Give back what is kept for other metrics: memory is short."""
         self.prepared.clear()
         self.operators.clear()
-        for name in ("_degrees", "degree", "forest", "cuts"):
+        for name in ("_degrees", "forest"):
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -87,9 +87,9 @@ class Workspace:
         """Out-degree of each node, the same."""
         return self._degrees[1]
 
-    @cached_property
+    @property
     def degree(self) -> Any:
-        """Degree of each node in the undirected graph, the same: less than N."""
+        """Degree of each node in the undirected graph, the same: less than N. Added up anew each time."""
         return self.indeg + self.outdeg
 
     def partition_of(self, nodes: np.ndarray) -> np.ndarray:
@@ -104,8 +104,9 @@ class Workspace:
 
     @cached_property
     def cuts(self) -> tuple[Any, Any]:
-        """(bridges, articulation points), each marked at a node of its own, (N,) bool."""
-        return self.backend.cut_marks(self.adjacency, self.forest[1])
+        """Numbers of bridges and of articulation points."""
+        bridge, cut = self.backend.cut_marks(self.adjacency, self.forest[1])
+        return self.total(bridge), self.total(cut)
 
     # Where a metric adds up over nodes. A workspace of many networks (`Together`) does it network by network:
     # what a metric then computes with its arrays are values of all of them.
