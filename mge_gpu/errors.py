@@ -26,7 +26,7 @@ class GraphError(MGEError, ValueError):
 
 
 class NotEnoughMemoryError(GraphError, MemoryError):
-    """Edges were to be written down that do not fit the memory that is available."""
+    """What was asked for does not fit the memory that is available."""
 
 
 class DeviceMemoryError(NotEnoughMemoryError):

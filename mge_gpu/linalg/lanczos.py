@@ -112,7 +112,7 @@ def extreme_eigenvalues(
     if k == 0:
         return np.zeros(0), LanczosInfo(True, 0, 0, 0, np.zeros(0))
     b = min(block, n)
-    capacity, dtype = _capacity(n, k, b, basis_size, dtype)
+    capacity, dtype = basis_capacity(n, k, b, basis_size, dtype)
     run = _Lanczos(
         apply, Basis(n, capacity, dtype, like), k, which, np.random.default_rng(seed), max_iterations
     )
@@ -132,10 +132,10 @@ def extreme_eigenvalues(
     return run.values, info
 
 
-def _capacity(
+def basis_capacity(
     n: int, k: int, b: int, basis_size: int | None, dtype: type[np.floating] | None
 ) -> tuple[int, type[np.floating]]:
-    """Vectors to keep and their type, from what was asked for and what fits."""
+    """Vectors of a basis and their type, from what was asked for and what fits: see `extreme_eigenvalues`."""
     smallest = k + 2 * b
     if basis_size is None:
         wide = dtype or (np.float64 if n * FEWEST * 8 <= MEMORY else np.float32)

@@ -93,7 +93,7 @@ def _halves(w: Workspace, blocks: Numbered, sizes: list[int]) -> tuple[Any, Any,
 def _vectors(w: Workspace, n: int, count: int) -> list[Any]:
     """Vectors of zeros in the precision of the spectral metrics."""
     options = _accuracy(w)
-    return [np.zeros_like(options["like"], options["dtype"], shape=n) for _ in range(count)]
+    return [np.zeros(n, options["dtype"], like=options["like"]) for _ in range(count)]
 
 
 @metric("spectral_gap")

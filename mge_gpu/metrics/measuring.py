@@ -2,12 +2,13 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from mge_gpu.backends.cuda.shortage import GpuMemoryWarning
 from mge_gpu.errors import DeviceMemoryError
 from mge_gpu.metrics.base import METRICS, Measured, Workspace, cheap_first
+from mge_gpu.metrics.memory import check_room, make_room
 from mge_gpu.metrics.report import Report
 
 Progress = Callable[[str, float | None], Any]
@@ -44,15 +45,21 @@ class Tally:
 
 
 def measure(
-    workspace: Workspace, tally: Tally, keys: Iterable[str], progress: Progress | None = None
+    workspace: Workspace, tally: Tally, keys: Collection[str], progress: Progress | None = None
 ) -> None:
-    """Compute some metrics into the tally, cheap ones first; N and E, which normalizing needs, before all."""
+    """Compute some metrics into the tally, cheap ones first; N and E, which normalizing needs, before all.
+
+    Raises:
+        NotEnoughMemoryError: before any is computed, if a metric does not fit the CPU's memory.
+    """
+    check_room(workspace, keys)
     tally.info |= {"nodes": workspace.graph.num_nodes, "edges": workspace.graph.num_edges}
     ordered = cheap_first(keys)
     for k, key in enumerate(ordered):
         if progress is not None:
             progress(key, k / len(ordered))
         begin = time.perf_counter()
+        make_room(workspace, key)
         tally.add(key, _measured(workspace, key), time.perf_counter() - begin)
 
 

@@ -91,6 +91,8 @@ def topometrics(
         MetricError: unknown metric, or arguments that do not go together.
         MaskError: a mask does not fit; says which of the list.
         GraphError: metrics of paths of a graph from a file of format 2.
+        NotEnoughMemoryError: metrics of a large graph that the memory available cannot hold, before any is
+            computed.
 
     Example:
         >>> import torch
