@@ -25,6 +25,9 @@ FINE, FINE_NODES = 1e-7, 1 << 14
 """The bound for the gap of graphs of at most so many nodes, in double precision: it costs next to nothing."""
 
 
+ROUGH = 0.01
+"""A gap is a small difference of large values: from this part of it on, what it may be off is said."""
+
 LARGE = 1 << 19
 """Nodes from which on a batch takes one graph at a time, and components are worth knowing."""
 
@@ -63,6 +66,13 @@ def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
         + (f"; {engines}" if engines else "")
         + ("" if info.converged else "; not converged")
     )
+
+
+def _gap(values: np.ndarray, k: int, info: LanczosInfo, note: str) -> Measured:
+    """First less k-th of k absolute values, of which missing ones are zero; the note says if it is rough."""
+    magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * k
+    gap, error = magnitude[0] - magnitude[k - 1], 2 * float(info.bounds.max(initial=0.0))
+    return Measured(gap, note + (f"; certain to within {error:.2g}" if error > ROUGH * gap else ""))
 
 
 def _halves(w: Workspace, blocks: Numbered, sizes: list[int]) -> tuple[Any, Any, Any]:
@@ -104,7 +114,8 @@ def spectral_gap(w: Workspace) -> Measured:
     block between them, each with both signs: the gap is sigma_1 - sigma_2, from half-size vectors. Where
     all edges of a large graph lie in one component, sigma_1 is simple (Perron and Frobenius) and no copy
     is looked for.
-    Eigenvalues that a graph of fewer than three nodes lacks count as zero.
+    Eigenvalues that a graph of fewer than three nodes lacks count as zero. Where the bounds of the two
+    eigenvalues leave the gap uncertain by more than 1 %, ``how`` says by how much.
     """
     if isinstance(w, Together):
         return spectra.gaps(w, _accuracy(w)["tol"], _single(w))
@@ -114,8 +125,7 @@ def spectral_gap(w: Workspace) -> Measured:
         (image,) = _vectors(w, n, 1)
         products = _rows(lambda x: apply(x, image))
         values, info = extreme_eigenvalues(products, n, 3, seed=w.seed, **_accuracy(w))
-        magnitude = np.sort(np.abs(values))[::-1].tolist() + [0.0] * 3
-        return Measured(magnitude[0] - magnitude[2], _note(info, "Lanczos on the adjacency", apply))
+        return _gap(values, 3, info, _note(info, "Lanczos on the adjacency", apply))
     to_second, to_first, engine = _halves(w, blocks, blocks.sizes)
     large = w.graph.num_nodes >= LARGE  # small ones do without the compressed adjacency
     connected = large and w.forest[0] - w.total(w.degree == 0) <= 1
@@ -128,8 +138,7 @@ def spectral_gap(w: Workspace) -> Measured:
         copies=not connected,
         **_accuracy(w),
     )
-    sigma = sorted(values.tolist(), reverse=True) + [0.0] * 2
-    return Measured(sigma[0] - sigma[1], _note(info, "Lanczos on half of the two-coloured adjacency", engine))
+    return _gap(values, 2, info, _note(info, "Lanczos on half of the two-coloured adjacency", engine))
 
 
 def _start(w: Workspace, strength: Any) -> Any:

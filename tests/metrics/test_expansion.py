@@ -75,3 +75,17 @@ def test_networks_agree_with_scipy(shortcut: bool, limit: int, monkeypatch: pyte
     assert gap.value == pytest.approx(values[0] - values[2], abs=1e-5 * values[0])
     assert "Lanczos" in gap.how and "sparse" in gap.how
     assert METRICS["spectral_radius"](w).value == pytest.approx(radius, rel=1e-5)
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_a_rough_gap_says_how_rough(shortcut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Network(shortcut)
+    graph = mge_gpu.encode(model, (3, 20, 20), random_masks(model, 0.7))
+    sure = METRICS["spectral_gap"](Workspace(graph))
+    assert graph.num_nodes <= expansion.FINE_NODES and "certain" not in sure.how
+    monkeypatch.setattr(expansion, "FINE", 0.1)
+    rough = METRICS["spectral_gap"](Workspace(graph))
+    within = float(rough.how.split("certain to within ")[1].split(";")[0])
+    assert 0 < abs(rough.value - sure.value) <= 1.05 * within  # two digits are given
+    assert expansion.ROUGH * rough.value < 1.05 * within
