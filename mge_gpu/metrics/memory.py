@@ -28,13 +28,16 @@ def needed(w: Workspace, key: str) -> int:
 
 
 def _gap(w: Workspace) -> int:
-    """A basis, a vector in double precision, and what a product reads and writes."""
+    """A basis, a vector in double precision, and what a product reads and writes.
+
+    With two colours degrees and the forest are there, too, which tell whether a copy is to be looked for.
+    """
     n, colour = w.graph.num_nodes, two_colours(w)
     if colour is None:
         return n * (4 * basis_capacity(n, 3, 1, None, np.float32)[0] + 8 + 4)
     first = sum(p.size for p, second in zip(w.graph.partitions, colour, strict=True) if not second)
     short = min(first, n - first)
-    return short * (4 * basis_capacity(short, 2, 1, None, np.float32)[0] + 8) + 2 * 4 * n
+    return short * (4 * basis_capacity(short, 2, 1, None, np.float32)[0] + 8) + (2 * 4 + 8 + 4) * n
 
 
 def check_room(w: Workspace, keys: Iterable[str]) -> None:

@@ -103,4 +103,4 @@ def test_the_gap_takes_the_basis_that_is_made(
     monkeypatch.setattr("mge_gpu.metrics.expansion.FINE_NODES", 0)  # large graphs are in single precision
     monkeypatch.setattr(basis.Basis, "__init__", watched)
     topometrics(g, metrics="spectral_gap")
-    assert made[0] < memory.needed(Workspace(g), "spectral_gap") < made[0] + 20 * g.num_nodes
+    assert made[0] < memory.needed(Workspace(g), "spectral_gap") < made[0] + 24 * g.num_nodes
