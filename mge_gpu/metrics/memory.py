@@ -8,7 +8,7 @@ from mge_gpu._memory import bytes_text
 from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.linalg.lanczos import basis_capacity
 from mge_gpu.metrics.base import Workspace
-from mge_gpu.metrics.colours import two_colours
+from mge_gpu.metrics.colours import by_colour
 
 LARGE = 1 << 24
 """Nodes from which on anything is asked: smaller graphs take at most about a gigabyte."""
@@ -32,11 +32,10 @@ def _gap(w: Workspace) -> int:
 
     With two colours degrees and the forest are there, too, which tell whether a copy is to be looked for.
     """
-    n, colour = w.graph.num_nodes, two_colours(w)
-    if colour is None:
+    n, sizes = w.graph.num_nodes, by_colour(w).sizes
+    if sizes is None:
         return n * (4 * basis_capacity(n, 3, 1, None, np.float32)[0] + 8 + 4)
-    first = sum(p.size for p, second in zip(w.graph.partitions, colour, strict=True) if not second)
-    short = min(first, n - first)
+    short = min(sizes)
     return short * (4 * basis_capacity(short, 2, 1, None, np.float32)[0] + 8) + (2 * 4 + 8 + 4) * n
 
 
