@@ -74,7 +74,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         estimated = (
             ", ".join(f"{k} ± {errors[k] / abs(values[k]):.2%}" for k in errors if values[k]) or "none"
         )
-        side = r.get("input", [224])[-1]
+        side = r["input"][-1]
         name = r["network"] + (f" at {side}²" if side != 224 else "")
         lines.append(
             f"| {name} | {r['sparsity']:.0%} | {r['nodes'] / 1e6:.1f} M | {r['edges'] / 1e9:.2f} G | "

@@ -24,6 +24,7 @@ LIMITS: Mapping[str, Mapping[str, Any]] = {
     "linalg.rows": {"PIECE": 8},
     "metrics.base": {"PART": 5},
     "metrics.expansion": {"LARGE": 0},
+    "metrics.memory": {"LARGE": 0},
 }
 """Module -> its limits, as low as they may be. Those that compiled code has read are not among them."""
 

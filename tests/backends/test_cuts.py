@@ -22,28 +22,26 @@ def parents(graph: igraph.Graph, order: list[int], depth_first: bool) -> np.ndar
     return parent
 
 
-def tree_edges(parent: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(p), v) if p < v else (v, int(p)) for v, p in enumerate(parent.tolist()) if p >= 0]
+def tree_edges(parent: np.ndarray) -> dict[int, tuple[int, int]]:
+    """The edge above each node that is no root."""
+    return {v: (min(p, v), max(p, v)) for v, p in enumerate(parent.tolist()) if p >= 0}
 
 
 def check(n: int, edges: list[tuple[int, int]], order: list[int], depth_first: bool) -> None:
     graph = igraph.Graph(n=n, edges=edges)
     first = parents(graph, order, depth_first=False)
-    rest = igraph.Graph(n=n, edges=sorted(set(edges) - set(tree_edges(first))))
+    above = tree_edges(first)
+    rest = igraph.Graph(n=n, edges=sorted(set(edges) - set(above.values())))
     second = parents(rest, order[::-1], depth_first)
-    certificate = igraph.Graph(n=n, edges=tree_edges(first) + tree_edges(second))
+    certificate = igraph.Graph(n=n, edges=[*above.values(), *tree_edges(second).values()])
     bridge, cut = cut_marks(first, second)
     assert bridge.dtype == cut.dtype == bool
     ends = {certificate.es[e].tuple for e in certificate.bridges()}
-    assert {e for e, marked in zip(_edge_above(first), bridge, strict=True) if marked} == ends
+    assert len(bridge) == n and {above[v] for v in np.flatnonzero(bridge).tolist()} == ends
     assert np.flatnonzero(cut).tolist() == sorted(certificate.articulation_points())
     if not depth_first:  # a certificate of the whole graph, too
         assert len(ends) == len(graph.bridges())
         assert np.flatnonzero(cut).tolist() == sorted(graph.articulation_points())
-
-
-def _edge_above(parent: np.ndarray) -> list[tuple[int, int]]:
-    return [(min(int(p), v), max(int(p), v)) for v, p in enumerate(parent.tolist())]
 
 
 @given(st.data(), st.integers(1, 24), st.booleans())

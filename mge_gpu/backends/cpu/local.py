@@ -298,8 +298,8 @@ def _plain_path_counts(
 
 def _pieces(start: int, stop: int, most: int) -> list[tuple[int, int]]:
     """A range in at most so many pieces, of `PIECE` or more."""
-    cuts = np.linspace(start, stop, 1 + min(most, max(1, (stop - start) // PIECE)), dtype=np.int64).tolist()
-    return list(pairwise(cuts))
+    cuts = start + evenly(stop - start, min(most, max(1, (stop - start) // PIECE)))
+    return list(pairwise(cuts.tolist()))
 
 
 def _sharing(g: Adjacency, directed: bool) -> Sharing:

@@ -17,7 +17,7 @@ from mge_gpu.backends.cpu.product_dense import DenseBlock, add_rows, load_rows, 
 from mge_gpu.backends.cpu.product_runs import SUM, collect, spread
 from mge_gpu.backends.cpu.reach import furthest, sides
 from mge_gpu.backends.cpu.serial import run_serial
-from mge_gpu.backends.cpu.threads import balanced, num_threads, run
+from mge_gpu.backends.cpu.threads import balanced, evenly, num_threads, run
 
 
 class Groups(NamedTuple):
@@ -345,7 +345,7 @@ class Operator:
                 block.add(k, x, parts[k], ahead, back)
 
         (run_serial if self.dense else run)(task, self.parts)
-        cuts = np.linspace(here.start, here.stop, self.parts + 1).astype(np.int64)
+        cuts = here.start + evenly(here.stop - here.start, self.parts)
 
         def join(k: int) -> None:
             for extra in parts[1:]:

@@ -11,7 +11,7 @@ import numpy as np
 from mge_gpu.backends.adjacency import Adjacency, arc_positions
 from mge_gpu.backends.cpu.compress import jit
 from mge_gpu.backends.cpu.neighbours import first_shift, partition_of, place_of, spot
-from mge_gpu.backends.cpu.threads import call, num_threads, run
+from mge_gpu.backends.cpu.threads import call, evenly, num_threads, run
 
 SMALL = 1 << 14
 """Nodes of a partition below which one thread is enough."""
@@ -173,7 +173,7 @@ class _Search:
         back = self._opposite(p, q, arc)
         push = len(frontier) * self.length[back]
         parts = self._parts(q)
-        cuts = np.linspace(g.offset[q], g.offset[q + 1], parts + 1).astype(np.int64)
+        cuts = g.offset[q] + evenly(int(g.offset[q + 1] - g.offset[q]), parts)
         if push <= pull:
             run(
                 lambda t: _push(
