@@ -36,8 +36,8 @@ def encode(
     """Encode a network as a graph: a node for each element, an edge for each structural nonzero.
 
     Args:
-        model: a module, or the `Program` that `mge_gpu.trace` made of it (then ``pad_input`` and
-            ``identity_skips`` are the program's).
+        model: a module, or the `Program` that `mge_gpu.trace` made of it, which has padding and identity
+            skips as it was traced.
         input_shape: shape of one sample without the batch dim; needed for a module.
         masks: parameter name -> mask; True or 1 keeps a weight. Weights that are exactly zero are no
             edges either way. Names as in `mge_gpu.masks.prunable_parameters`.
@@ -53,7 +53,7 @@ def encode(
     Raises:
         MaskError: a mask or weight is NaN, of the wrong shape, of an unknown name or not binary.
         TracingError: the model cannot be traced.
-        GraphError: ``device`` is unknown or cannot be used here.
+        GraphError: ``device`` is unknown or cannot be used here; a program was traced otherwise than asked.
 
     Reference: Cunegatti et al., "Understanding Sparse Neural Networks from their Topology via
     Multipartite Graph Representations", TMLR 2024.
@@ -73,6 +73,7 @@ def encode(
             raise GraphError(
                 f"got input shape {tuple(input_shape)}, the program was traced at {program.input_shape}"
             )
+        _check_traced_so(program, pad_input, identity_skips)
     else:
         if input_shape is None:
             raise GraphError(
@@ -104,6 +105,16 @@ def encode(
         device,
         _flow(program, blocks, read),
     )
+
+
+def _check_traced_so(program: Program, pad_input: bool, identity_skips: bool) -> None:
+    """Options that are not the defaults must be the program's: they cannot be changed any more."""
+    for name, asked, default in ("pad_input", pad_input, True), ("identity_skips", identity_skips, False):
+        traced = getattr(program, name)
+        if asked != default and asked != traced:
+            raise GraphError(
+                f"got {name}={asked} and a program traced with {name}={traced}; pass it to trace() instead"
+            )
 
 
 def _flow(program: Program, blocks: list[Placed] | LazyBlocks, read: Weight) -> Callable[[], Flow]:

@@ -181,6 +181,15 @@ def test_input_shape_missing_or_other() -> None:
         mge_gpu.encode(program, (1, 6, 6))
 
 
+@pytest.mark.parametrize("name, value", [("pad_input", False), ("identity_skips", True)])
+def test_a_program_traced_otherwise(name: str, value: bool) -> None:
+    layer, option = nn.Conv2d(1, 1, 3), {name: value}
+    with pytest.raises(GraphError, match=f"got {name}={value} and a program traced with {name}={not value}"):
+        mge_gpu.encode(mge_gpu.trace(layer, (1, 5, 5)), **option)  # type: ignore[arg-type]
+    program = mge_gpu.trace(layer, (1, 5, 5), **option)
+    assert mge_gpu.encode(program, **option).info == mge_gpu.encode(program).info  # type: ignore[arg-type]
+
+
 def test_too_many_nodes_for_32_bits() -> None:
     with pytest.raises(TracingError, match=r"at most 2,147,483,647 fit"):
         mge_gpu.encode(nn.Conv2d(1, 40_000, 1), (1, 256, 256))
