@@ -1,6 +1,6 @@
 """What all metrics share: the registry, and intermediate results computed once a graph."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,11 +43,11 @@ class Workspace:
         self.operators: dict[str, Any] = {}  # products, and what they are of, for several metrics
         self.backend: Backend = graph.backend
 
-    def forget(self) -> None:
-        """Give back what is kept for other metrics: memory is short."""
+    def forget(self, but: Collection[str] = ()) -> None:
+        """Give back what is kept for other metrics, but the attributes named: memory is short."""
         self.prepared.clear()
         self.operators.clear()
-        for name in ("_degrees", "forest"):
+        for name in {"degrees", "forest"}.difference(but):
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -73,23 +73,23 @@ class Workspace:
         return [b for _, _, b in self.graph.blocks]
 
     @cached_property
-    def _degrees(self) -> tuple[Any, Any]:
-        indeg, outdeg = self.backend.degrees(self.adjacency)
-        return indeg, outdeg
+    def degrees(self) -> tuple[Any, Any]:
+        """In- and out-degree of each node, (N,) each, of an integer type that holds N."""
+        return self.backend.degrees(self.adjacency)
 
     @property
     def indeg(self) -> Any:
-        """In-degree of each node, (N,) of an integer type that holds N."""
-        return self._degrees[0]
+        """In-degree of each node."""
+        return self.degrees[0]
 
     @property
     def outdeg(self) -> Any:
-        """Out-degree of each node, the same."""
-        return self._degrees[1]
+        """Out-degree of each node."""
+        return self.degrees[1]
 
     @property
     def degree(self) -> Any:
-        """Degree of each node in the undirected graph, the same: less than N. Added up anew each time."""
+        """Degree of each node in the undirected graph, less than N. Added up anew each time."""
         return self.indeg + self.outdeg
 
     def partition_of(self, nodes: np.ndarray) -> np.ndarray:
@@ -101,6 +101,16 @@ class Workspace:
     def forest(self) -> tuple[int, Any]:
         """(connected components, BFS parents (N,) int32)."""
         return self.backend.components(self.adjacency)
+
+    @cached_property
+    def num_components(self) -> Any:
+        """Number of connected components: a count, which stays when the forest is forgotten."""
+        return self.total(self.forest[1] < 0)
+
+    @cached_property
+    def num_disconnected(self) -> Any:
+        """Number of nodes without an edge, which stays as well."""
+        return self.total(self.degree == 0)
 
     @cached_property
     def cuts(self) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from mge_gpu.linalg.largest import largest_eigenvalue
 from mge_gpu.metrics import spectra
 from mge_gpu.metrics.base import Measured, Workspace, metric
 from mge_gpu.metrics.colours import Numbered, by_colour, laplacian_signs
+from mge_gpu.metrics.memory import make_room
 from mge_gpu.metrics.together import Together
 
 TOLERANCE = 3e-5
@@ -126,9 +127,10 @@ def spectral_gap(w: Workspace) -> Measured:
         products = _rows(lambda x: apply(x, image))
         values, info = extreme_eigenvalues(products, n, 3, seed=w.seed, **_accuracy(w))
         return _gap(values, 3, info, _note(info, "Lanczos on the adjacency", apply))
-    to_second, to_first, engine = _halves(w, blocks, blocks.sizes)
     large = w.graph.num_nodes >= LARGE  # small ones do without the compressed adjacency
-    connected = large and w.forest[0] - w.total(w.degree == 0) <= 1
+    connected = large and w.num_components - w.num_disconnected <= 1
+    make_room(w, "spectral_gap")  # of what the search left
+    to_second, to_first, engine = _halves(w, blocks, blocks.sizes)
     values, info = singular_values(
         to_second,
         to_first,

@@ -1,6 +1,6 @@
 """Whether the memory that is available holds what metrics of a large graph take, asked before they begin."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 
@@ -21,6 +21,20 @@ NODE: Mapping[str, int] = {
 }  # fmt: skip
 """Bytes a node that a metric takes at least, alone and on the CPU: the arrays it has at the same time."""
 
+SEARCH = 16
+"""The same of the forest, degrees and their sum."""
+
+WORKS_ON: Mapping[str, Container[str]] = {
+    "degrees": (
+        "sink_nodes", "source_nodes", "disconnected_nodes", "removable_out", "removable_in", "motifs",
+    ),
+    "forest": ("components", "component_size", "cut_edges", "cut_nodes"),
+}  # fmt: skip
+"""What a workspace keeps, and the metrics that would have to compute it again."""
+
+AMPLE = 1.5
+"""Times what a metric takes at least that is enough, with blocks made ready for products, and scratch."""
+
 
 def needed(w: Workspace, key: str) -> int:
     """Bytes that a metric takes at least where nothing is kept for others."""
@@ -30,13 +44,15 @@ def needed(w: Workspace, key: str) -> int:
 def _gap(w: Workspace) -> int:
     """A basis, a vector in double precision, and what a product reads and writes.
 
-    With two colours degrees and the forest are there, too, which tell whether a copy is to be looked for.
+    With two colours the forest and degrees come first, if it is not known yet whether all is connected.
     """
     n, sizes = w.graph.num_nodes, by_colour(w).sizes
     if sizes is None:
         return n * (4 * basis_capacity(n, 3, 1, None, np.float32)[0] + 8 + 4)
     short = min(sizes)
-    return short * (4 * basis_capacity(short, 2, 1, None, np.float32)[0] + 8) + (2 * 4 + 8 + 4) * n
+    products = short * (4 * basis_capacity(short, 2, 1, None, np.float32)[0] + 8) + 2 * 4 * n
+    known = {"num_components", "num_disconnected"} <= vars(w).keys()
+    return products if known else max(products, SEARCH * n)
 
 
 def check_room(w: Workspace, keys: Iterable[str]) -> None:
@@ -59,10 +75,10 @@ def check_room(w: Workspace, keys: Iterable[str]) -> None:
 
 
 def make_room(w: Workspace, key: str) -> None:
-    """Give back what is kept for other metrics of a large graph where a metric would not fit beside it."""
+    """Give back what is kept for other metrics of a large graph where a metric might not fit beside it."""
     available = _available(w)
-    if available is not None and needed(w, key) > available:
-        w.forget()
+    if available is not None and AMPLE * needed(w, key) > available:
+        w.forget(but=[name for name, keys in WORKS_ON.items() if key in keys])
 
 
 def _available(w: Workspace) -> int | None:

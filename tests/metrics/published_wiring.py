@@ -113,7 +113,7 @@ def measured(
     )
     workspace = Workspace(other)
     if degrees is not None:
-        workspace.__dict__["_degrees"] = degrees
+        workspace.__dict__["degrees"] = degrees
     values = {key: METRICS[key](workspace).value for key in keys}
     return Report(values, info={"nodes": graph.num_nodes, "edges": num_edges}).normalized(names="mge")
 

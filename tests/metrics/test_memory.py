@@ -67,7 +67,7 @@ def test_other_metrics_make_room(available: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("mge_gpu.backends.cpu.backend.available_memory", lambda: left.pop(0))
     monkeypatch.setattr(memory, "LARGE", 0)
     forget = Workspace.forget
-    monkeypatch.setattr(Workspace, "forget", lambda self: (forgotten.append(1), forget(self))[1])
+    monkeypatch.setattr(Workspace, "forget", lambda self, but: (forgotten.append(1), forget(self, but))[1])
     assert dict(topometrics(g)) == dict(expected)
     assert len(forgotten) >= 2 and not left
 
@@ -104,3 +104,24 @@ def test_the_gap_takes_the_basis_that_is_made(
     monkeypatch.setattr(basis.Basis, "__init__", watched)
     topometrics(g, metrics="spectral_gap")
     assert made[0] < memory.needed(Workspace(g), "spectral_gap") < made[0] + 24 * g.num_nodes
+
+
+def test_a_search_is_given_back_once_its_counts_are_known(
+    available: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gap asks how many components have edges; arrays of that search would be in its way."""
+    g = graph(False)
+    keeps, gives = Workspace(g), Workspace(g)
+    monkeypatch.setattr("mge_gpu.metrics.expansion.LARGE", 0)
+    monkeypatch.setattr("mge_gpu.metrics.memory.SEARCH", 10**6)
+    available(None)
+    expected = METRICS["spectral_gap"](keeps)
+    available(1)
+    before = memory.needed(gives, "spectral_gap")
+    assert before == 10**6 * g.num_nodes
+    assert METRICS["spectral_gap"](gives) == expected
+    held = {"forest", "degrees"}
+    assert held < vars(keeps).keys() and not held & vars(gives).keys()
+    assert memory.needed(gives, "spectral_gap") < before
+    assert METRICS["components"](gives) == METRICS["components"](keeps)
+    assert "forest" not in vars(gives), "components are counted again"
