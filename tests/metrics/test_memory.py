@@ -13,6 +13,7 @@ from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.linalg import basis
 from mge_gpu.metrics import memory
 from mge_gpu.metrics.base import METRICS, Workspace
+from mge_gpu.metrics.colours import by_colour
 
 
 def graph(shortcut: bool) -> mge_gpu.MultipartiteGraph:
@@ -125,3 +126,23 @@ def test_a_search_is_given_back_once_its_counts_are_known(
     assert memory.needed(gives, "spectral_gap") < before
     assert METRICS["components"](gives) == METRICS["components"](keeps)
     assert "forest" not in vars(gives), "components are counted again"
+
+
+@pytest.mark.parametrize("key", ["cut_edges", "motifs", "k_core"])
+def test_a_metric_does_not_give_back_what_it_works_on(key: str, available: Any) -> None:
+    w = Workspace(graph(False))
+    forest, degrees, _ = w.forest, w.degrees, by_colour(w)
+    available(0)
+    memory.make_room(w, key)
+    assert (vars(w).get("forest") is forest) == (key == "cut_edges")
+    assert (vars(w).get("degrees") is degrees) == (key == "motifs")
+    assert not w.operators
+
+
+def test_a_metric_works_on_what_is_kept_for_it() -> None:
+    for name, keys in memory.WORKS_ON.items():
+        assert set(keys) <= METRICS.keys()
+        for key in keys:
+            w = Workspace(graph(False))
+            METRICS[key](w)
+            assert name in vars(w), (key, name)
