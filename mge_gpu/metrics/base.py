@@ -98,14 +98,14 @@ class Workspace:
         return np.searchsorted(offsets, nodes, side="right") - 1
 
     @cached_property
-    def forest(self) -> tuple[int, Any]:
-        """(connected components, BFS parents (N,) int32)."""
-        return self.backend.components(self.adjacency)
+    def forest(self) -> Any:
+        """BFS parents, (N,) int32; a root has -1."""
+        return self.backend.components(self.adjacency)[1]
 
     @cached_property
     def num_components(self) -> Any:
         """Number of connected components: a count, which stays when the forest is forgotten."""
-        return self.total(self.forest[1] < 0)
+        return self.total(self.forest < 0)
 
     @cached_property
     def num_disconnected(self) -> Any:
@@ -115,7 +115,7 @@ class Workspace:
     @cached_property
     def cuts(self) -> tuple[Any, Any]:
         """Numbers of bridges and of articulation points."""
-        bridge, cut = self.backend.cut_marks(self.adjacency, self.forest[1])
+        bridge, cut = self.backend.cut_marks(self.adjacency, self.forest)
         return self.total(bridge), self.total(cut)
 
     # Where a metric adds up over nodes. A workspace of many networks (`Together`) does it network by network:
