@@ -81,3 +81,48 @@ class DenseNet(nn.Module):
         for layer in self.layers:
             x = torch.cat([x, torch.relu(layer(x))], 1)
         return x
+
+
+TOKEN_STEPS = ("linear", "attention", "mean", "gate", "shortcut", "first", "split", "join")
+"""What layers of `Tokens` do."""
+
+_LAYERS = {"linear": "a", "mean": "a", "attention": "abc", "shortcut": "abc", "join": "abc"}
+
+
+class Tokens(nn.Module):
+    """Layers on (tokens, width) that treat most tokens alike, with a head on the first, their mean or all."""
+
+    def __init__(self, steps: tuple[str, ...], head: str, width: int = 3) -> None:
+        super().__init__()
+        self.steps, self.head = steps, head
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({name: nn.Linear(width, width, bias=False) for name in _LAYERS.get(step, "ab")})
+            for step in steps
+        )
+        self.last = nn.Linear(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step, layers in zip(self.steps, self.layers, strict=True):
+            a, b, c = (layers[name] if name in layers else nn.Identity() for name in "abc")
+            if step == "linear":
+                x = a(x)
+            elif step == "attention":
+                x = torch.softmax(a(x) @ b(x).transpose(-1, -2), -1) @ c(x)
+            elif (
+                step == "mean"
+            ):  # a token is read by itself and within the mean: two kinds of taps in a block
+                x = a(x + x.mean(-2, keepdim=True))
+            elif step == "gate":
+                x = a(x) * b(x.amax(-2, keepdim=True))
+            elif step == "shortcut":  # an odd cycle of layers
+                x = b(a(x)) + c(x)
+            elif step == "first":  # all read one token
+                x = a(x) + b(x[..., :1, :])
+            elif step == "split":  # two tokens go another way
+                x = torch.cat([a(x[..., :2, :]), b(x[..., 2:, :])], -2)
+            else:  # each of half of the tokens reads the whole other half
+                half = x.shape[-2] // 2
+                x = torch.cat(
+                    [a(x[..., :half, :]), b(x[..., half:, :] + c(x[..., :half, :]).mean(-2, True))], -2
+                )
+        return self.last(x[..., 0, :] if self.head == "first" else x.mean(-2) if self.head == "mean" else x)

@@ -13,6 +13,7 @@ from mge_gpu.errors import GraphError
 from mge_gpu.graph.blocks import LazyBlocks, Placed
 from mge_gpu.graph.compressed import build_adjacency, edges_of_block
 from mge_gpu.graph.flow import Flow
+from mge_gpu.graph.orbits import Orbits, find_orbits
 from mge_gpu.tracing.program import MAX_NODES, Partition
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class MultipartiteGraph:
     def adjacency(self) -> Adjacency:
         """The compressed adjacency; `coo` does without it, so it is built when it is first asked for."""
         return build_adjacency(self.partitions, self._placed)
+
+    @cached_property
+    def orbits(self) -> Orbits | None:
+        """Positions that can be exchanged, such as tokens; None where there are few or none."""
+        return find_orbits(self.partitions, self._placed)
 
     @property
     def knows_flow(self) -> bool:

@@ -1,5 +1,6 @@
 """Networks whose layers link partitions of two colours, and what the colours say of eigenvectors."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,21 +51,22 @@ class Numbered(NamedTuple):
 def by_colour(w: Workspace) -> Numbered:
     """The blocks with nodes numbered by colour, so that those of a colour are a slice; made once."""
     if "by colour" not in w.operators:
-        w.operators["by colour"] = _by_colour(w)
+        w.operators["by colour"] = renumbered(w, w.graph.blocks)
     found: Numbered = w.operators["by colour"]
     return found
 
 
-def _by_colour(w: Workspace) -> Numbered:
+def renumbered(w: Workspace, blocks: Iterable[tuple[int, int, Block]]) -> Numbered:
+    """Some blocks (source partition, target partition, block) of a workspace's graph, in that order."""
     colour = two_colours(w)
     if colour is None:
-        return Numbered(w.blocks, [], None)
+        return Numbered([block for _, _, block in blocks], [], None)
     parts, sizes, first = w.graph.partitions, [0, 0], [0] * len(colour)
     for p in sorted(range(len(parts)), key=colour.__getitem__):
         first[p] = sum(sizes)
         sizes[colour[p]] += parts[p].size
     legs: tuple[list[Block], list[Block]] = [], []
-    for s, t, block in w.graph.blocks:
+    for s, t, block in blocks:
         moved = block._replace(
             source_offset=block.source_offset - parts[s].offset + first[s],
             target_offset=block.target_offset - parts[t].offset + first[t],

@@ -1,6 +1,7 @@
 """Expansion: extreme eigenvalues of the weighted adjacency and Laplacian."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -17,6 +18,7 @@ from mge_gpu.metrics import spectra
 from mge_gpu.metrics.base import Measured, Workspace, metric
 from mge_gpu.metrics.colours import Numbered, by_colour, laplacian_signs
 from mge_gpu.metrics.memory import make_room
+from mge_gpu.metrics.quotient import Quotient, quotient
 from mge_gpu.metrics.together import Together
 
 TOLERANCE = 3e-5
@@ -47,23 +49,33 @@ def _single(w: Workspace) -> bool:
     return _accuracy(w)["dtype"] is np.float32
 
 
-def _operator(w: Workspace, forward: Sequence[Block], backward: Sequence[Block]) -> Any:
-    """An operator in the graph's precision; all of a workspace share their blocks."""
-    return w.backend.operator(forward, backward, single=_single(w), prepared=w.prepared)
+def _operator(w: Workspace, legs: Callable[[Numbered], tuple[Sequence[Block], Sequence[Block]]]) -> Any:
+    """Products, in the graph's precision, with the blocks that ``legs`` takes of those `by_colour`.
+
+    All of a workspace share their blocks.
+    """
+
+    def make(forward: Sequence[Block], backward: Sequence[Block]) -> Any:
+        return w.backend.operator(forward, backward, single=_single(w), prepared=w.prepared)
+
+    if isinstance(w, Quotient):
+        return w.operator(make, legs, _vectors(w, 0, 1)[0])
+    return make(*legs(by_colour(w)))
 
 
 def _symmetric(w: Workspace) -> Any:
     """x -> (A + A^T) x of nodes in the order of `by_colour`, made once for both metrics."""
     if "symmetric" not in w.operators:
-        blocks = by_colour(w).every
-        w.operators["symmetric"] = _operator(w, blocks, blocks)
+        w.operators["symmetric"] = _operator(w, lambda blocks: (blocks.every, blocks.every))
     return w.operators["symmetric"]
 
 
-def _note(info: LanczosInfo, what: str, apply: Any = None) -> str:
+def _note(w: Workspace, info: LanczosInfo, what: str, apply: Any) -> str:
     engines = getattr(apply, "how", "")
     return (
-        f"{what}, {info.products} products"
+        what
+        + (f" of {w.how}" if isinstance(w, Quotient) else "")
+        + f", {info.products} products"
         + (f"; {engines}" if engines else "")
         + ("" if info.converged else "; not converged")
     )
@@ -76,15 +88,15 @@ def _gap(values: np.ndarray, k: int, info: LanczosInfo, note: str) -> Measured:
     return Measured(gap, note + (f"; certain to within {error:.2g}" if error > ROUGH * gap else ""))
 
 
-def _halves(w: Workspace, blocks: Numbered, sizes: list[int]) -> tuple[Any, Any, Any]:
+def _halves(w: Workspace, sizes: list[int]) -> tuple[Any, Any, Any]:
     """Products with the block between two colours: (to the second, to the first, engine).
 
     Vectors are of the nodes of one colour; a product may be overwritten by the next one.
     """
     n, (split, _) = sum(sizes), sizes
     first, second = slice(0, split), slice(split, n)
-    to_second = _operator(w, blocks.ahead, blocks.back)
-    to_first = _operator(w, blocks.back, blocks.ahead)
+    to_second = _operator(w, lambda blocks: (blocks.ahead, blocks.back))
+    to_first = _operator(w, lambda blocks: (blocks.back, blocks.ahead))
     ahead, back = _vectors(w, n, 2)  # what is read of one colour, and what was written of the other
 
     def through(apply: Any, here: slice, there: slice, x: Any, y: Any) -> Any:
@@ -114,33 +126,71 @@ def spectral_gap(w: Workspace) -> Measured:
     Where the layers can be coloured with two colours the eigenvalues are the singular values of the
     block between them, each with both signs: the gap is sigma_1 - sigma_2, from half-size vectors. Where
     all edges of a large graph lie in one component, sigma_1 is simple (Perron and Frobenius) and no copy
-    is looked for.
+    is looked for. Where positions can be exchanged (the tokens of a transformer), one stands for all: see
+    `quotient`.
     Eigenvalues that a graph of fewer than three nodes lacks count as zero. Where the bounds of the two
     eigenvalues leave the gap uncertain by more than 1 %, ``how`` says by how much.
     """
     if isinstance(w, Together):
         return spectra.gaps(w, _accuracy(w)["tol"], _single(w))
-    blocks = by_colour(w)
-    if blocks.sizes is None:
+    orbits = quotient(w)
+    values, k, info, note = _largest(orbits or w)
+    if orbits is None or _most_within(orbits) <= np.append(np.abs(values), k * [0.0])[k - 1]:
+        return _gap(values, k, info, note)
+    value, inner = _within(orbits, _accuracy(orbits)["tol"])
+    bounds = np.concatenate([info.bounds, inner.bounds])
+    note += "" if inner.converged else "; not converged within a token"
+    return _gap(np.append(values, k * [value]), k, replace(info, bounds=bounds), note)
+
+
+def _largest(w: Workspace) -> tuple[np.ndarray, int, LanczosInfo, str]:
+    """Largest absolute eigenvalues of A + A^T, which of them the gap goes to, and how they were found.
+
+    With two colours one of each pair.
+    """
+    sizes = by_colour(w).sizes
+    if sizes is None:
         apply, n = _symmetric(w), w.graph.num_nodes
         (image,) = _vectors(w, n, 1)
         products = _rows(lambda x: apply(x, image))
         values, info = extreme_eigenvalues(products, n, 3, seed=w.seed, **_accuracy(w))
-        return _gap(values, 3, info, _note(info, "Lanczos on the adjacency", apply))
+        return values, 3, info, _note(w, info, "Lanczos on the adjacency", apply)
     large = w.graph.num_nodes >= LARGE  # small ones do without the compressed adjacency
     connected = large and w.num_components - w.num_disconnected <= 1
     make_room(w, "spectral_gap")  # of what the search left
-    to_second, to_first, engine = _halves(w, blocks, blocks.sizes)
+    to_second, to_first, engine = _halves(w, sizes)
     values, info = singular_values(
         to_second,
         to_first,
-        (blocks.sizes[1], blocks.sizes[0]),
+        (sizes[1], sizes[0]),
         2,
         seed=w.seed,
         copies=not connected,
         **_accuracy(w),
     )
-    return _gap(values, 2, info, _note(info, "Lanczos on half of the two-coloured adjacency", engine))
+    return values, 2, info, _note(w, info, "Lanczos on half of the two-coloured adjacency", engine)
+
+
+def _most_within(w: Quotient) -> float:
+    """What no eigenvalue within a thread exceeds: the largest sum of a row (Gershgorin)."""
+    one = np.ones_like(_accuracy(w)["like"], _accuracy(w)["dtype"], shape=w.graph.num_nodes)
+    return float(_symmetric(w).within(one).max())
+
+
+def _within(w: Quotient, tol: float, strength: Any = None) -> tuple[float, LanczosInfo]:
+    """The largest eigenvalue within a thread that can be exchanged, of A or (``strength``) of D - A.
+
+    There are at least three of each: `orbits.FEWEST`.
+    """
+    apply, n, options = _symmetric(w).within, w.graph.num_nodes, _accuracy(w) | {"tol": tol}
+    start = np.random.default_rng(w.seed).standard_normal(n, options["dtype"]) * (w.sizes > 1)
+    images = cycle(_vectors(w, n, 3))
+
+    def product(x: Any) -> Any:
+        image = apply(x, next(images))
+        return image if strength is None else kernels.diagonal_less(strength, x, image)
+
+    return largest_eigenvalue(product, n, start=np.asarray(start, like=options["like"]), **options)
 
 
 def _start(w: Workspace, strength: Any) -> Any:
@@ -163,9 +213,25 @@ def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
     if isinstance(w, Together):
         return spectra.radii(w, TOLERANCE, _single(w))
+    orbits = quotient(w)
+    value, note, strength = _radius(orbits or w)
+    if (
+        orbits is not None and by_colour(orbits).sizes is None
+    ):  # with two colours it has a vector of their signs
+        inner, found = _within(orbits, TOLERANCE, strength)
+        value = max(value, inner)
+        note += "" if found.converged else "; not converged within a token"
+    return Measured(value, note)
+
+
+def _radius(w: Workspace) -> tuple[float, str, Any]:
+    """The largest eigenvalue of D - A, how it was found, and the diagonal of D."""
     apply, n = _symmetric(w), w.graph.num_nodes
     options = _accuracy(w) | {"tol": TOLERANCE}
-    strength = apply(np.ones_like(options["like"], options["dtype"], shape=n))
+    if isinstance(w, Quotient):
+        strength = apply(apply.root) / apply.root
+    else:
+        strength = apply(np.ones_like(options["like"], options["dtype"], shape=n))
     images = cycle(_vectors(w, n, 3))
     value, info = largest_eigenvalue(
         lambda x: kernels.diagonal_less(strength, x, apply(x, next(images))),
@@ -173,7 +239,7 @@ def spectral_radius(w: Workspace) -> Measured:
         start=_start(w, strength),
         **options,
     )
-    return Measured(value, _note(info, "Lanczos on the Laplacian", apply))
+    return value, _note(w, info, "Lanczos on the Laplacian", apply), strength
 
 
 def measure_batch(workspaces: Sequence[Workspace], keys: Sequence[str]) -> list[dict[str, Measured]]:

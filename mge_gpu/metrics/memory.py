@@ -9,6 +9,7 @@ from mge_gpu.errors import NotEnoughMemoryError
 from mge_gpu.linalg.lanczos import basis_capacity
 from mge_gpu.metrics.base import Workspace
 from mge_gpu.metrics.colours import by_colour
+from mge_gpu.metrics.quotient import quotient
 
 LARGE = 1 << 24
 """Nodes from which on anything is asked: smaller graphs take at most about a gigabyte."""
@@ -20,6 +21,9 @@ NODE: Mapping[str, int] = {
     "motifs": 24,
 }  # fmt: skip
 """Bytes a node that a metric takes at least, alone and on the CPU: the arrays it has at the same time."""
+
+SPECTRAL = "spectral_radius", "spectral_gap"
+"""Metrics that are those of the quotient where nodes can be exchanged."""
 
 SEARCH = 16
 """The same of the forest, degrees and their sum."""
@@ -38,6 +42,8 @@ AMPLE = 1.5
 
 def needed(w: Workspace, key: str) -> int:
     """Bytes that a metric takes at least where nothing is kept for others."""
+    if key in SPECTRAL:
+        w = quotient(w) or w
     return _gap(w) if key == "spectral_gap" else NODE.get(key, 0) * w.graph.num_nodes
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 import mge_gpu
 from mge_gpu.metrics import sampling
-from tests.graphs import DenseNet, random_masks
+from tests.graphs import DenseNet, Tokens, random_masks
 from tests.kernels.host_runtime import COMPILER
 from tests.oracles.networks import Case
 from tests.oracles.strategies import cases
@@ -48,6 +48,22 @@ def test_metrics_of_a_network_with_skips(most: int, monkeypatch: pytest.MonkeyPa
     assert bool(here.standard_errors) == (most == 2000)
     keys = [k for k in here if k not in here.standard_errors]  # sampled by cost, which is the backend's
     agree({k: there[k] for k in keys}, {k: here[k] for k in keys})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", [("attention", "first", "linear"), ("mean", "shortcut")])
+@pytest.mark.parametrize("fine", [0, 1 << 14])
+def test_spectra_of_tokens(steps: tuple[str, ...], fine: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token stands for all that are like it."""
+    monkeypatch.setattr("mge_gpu.metrics.expansion.FINE_NODES", fine)
+    torch.manual_seed(0)
+    model = Tokens(steps, "mean")
+    masks, keys = random_masks(model, 0.3), ["spectral_gap", "spectral_radius"]
+    here, there = (
+        mge_gpu.topometrics(mge_gpu.encode(model, (20, 3), masks, device=d), metrics=keys)
+        for d in ("cpu", "cuda")
+    )
+    assert all("orbits" in there.how()[key] for key in keys)
+    agree(there, here)
 
 
 def test_a_batch_of_masks() -> None:

@@ -264,3 +264,16 @@ def find_runs(ptr: np.ndarray, target: np.ndarray, source: np.ndarray) -> tuple[
             j += length
         run_ptr[t + 1] = k
     return run_ptr, runs[:k].copy()
+
+
+@jit
+def first_of_each(tap: np.ndarray, position: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Which pairs are the first of their tap (ascending) and position, (pairs,) bool.
+
+    ``last``: -1 for each position, overwritten.
+    """
+    first = np.empty(len(tap), np.bool_)
+    for k in range(len(tap)):
+        first[k] = last[position[k]] != tap[k]
+        last[position[k]] = tap[k]
+    return first
