@@ -215,9 +215,7 @@ def spectral_radius(w: Workspace) -> Measured:
         return spectra.radii(w, TOLERANCE, _single(w))
     orbits = quotient(w)
     value, note, strength = _radius(orbits or w)
-    if (
-        orbits is not None and by_colour(orbits).sizes is None
-    ):  # with two colours it has a vector of their signs
+    if orbits is not None and by_colour(orbits).sizes is None:  # else a vector with the colours' signs has it
         inner, found = _within(orbits, TOLERANCE, strength)
         value = max(value, inner)
         note += "" if found.converged else "; not converged within a token"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit
 
 SWEEPS = 30
 """Each sweep lets every node of the right trade with another; spectra no longer change after about ten."""

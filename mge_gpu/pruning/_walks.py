@@ -7,7 +7,7 @@ zero padding from there are not taken.
 
 import numpy as np
 
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit
 from mge_gpu.pruning._walk_tables import WalkTables
 
 NO_LIMIT = np.int64(1 << 60)  # typed: numba would compile every caller anew for a literal

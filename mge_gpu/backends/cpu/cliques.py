@@ -3,13 +3,13 @@
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit_in_place
 from mge_gpu.backends.cpu.local import owners
 from mge_gpu.backends.cpu.neighbours import partition_of, place_of, spot
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 
-@jit
+@jit_in_place
 def _gather(
     g: Adjacency,
     v: int,
@@ -43,7 +43,7 @@ def _gather(
     return n
 
 
-@jit
+@jit_in_place
 def _cliques(
     g: Adjacency,
     owner: np.ndarray,

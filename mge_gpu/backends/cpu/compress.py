@@ -1,15 +1,11 @@
 """Numba kernels that build the compressed adjacency from weights and position pairs."""
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-jit: Callable[..., Any] = numba.njit(nogil=True, cache=True)
+from mge_gpu.backends.cpu.jit import jit, jit_in_place
 
 
-@jit
+@jit_in_place
 def count_taps(
     matrix: np.ndarray,
     segment_ptr: np.ndarray,
@@ -33,7 +29,7 @@ def count_taps(
                                 count[segment_set[s] * keys + key[t, d]] += 1
 
 
-@jit
+@jit_in_place
 def expand_nonzeros(
     matrix: np.ndarray,
     segment_ptr: np.ndarray,
@@ -92,7 +88,7 @@ def position_signatures(ptr: np.ndarray, tap: np.ndarray, other: np.ndarray) -> 
     return anchor, code
 
 
-@jit
+@jit_in_place
 def same_signature(
     ptr: np.ndarray, tap: np.ndarray, other: np.ndarray, anchor: np.ndarray, model: np.ndarray
 ) -> bool:
@@ -108,7 +104,7 @@ def same_signature(
     return True
 
 
-@jit
+@jit_in_place
 def count_rows(
     channel: np.ndarray,
     tap: np.ndarray,
@@ -124,7 +120,7 @@ def count_rows(
             rows[base + class_id[j]] += 1
 
 
-@jit
+@jit_in_place
 def fill_rows(
     channel: np.ndarray,
     other: np.ndarray,
@@ -211,7 +207,7 @@ def row_codes(ptr: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     return code
 
 
-@jit
+@jit_in_place
 def equal_rows(ptr: np.ndarray, shifts: np.ndarray, model: np.ndarray) -> bool:
     """Whether every row r equals row model[r] (no hash collision)."""
     for r in range(len(model)):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit, jit_in_place
 from mge_gpu.backends.cpu.threads import call, evenly, num_threads, run
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -23,7 +23,7 @@ SERIAL = 1 << 15
 """Edges that are not worth spreading over threads."""
 
 
-@jit
+@jit_in_place
 def write_edges(
     target_channel: np.ndarray,
     source_channel: np.ndarray,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit
 from mge_gpu.backends.cpu.threads import call
 
 

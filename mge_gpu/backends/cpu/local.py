@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, arc_partitions, arcs_taken
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit_in_place
 from mge_gpu.backends.cpu.kinds import Kinds, arc_kinds
 from mge_gpu.backends.cpu.neighbours import partition_of, place_of, spot
 from mge_gpu.backends.cpu.threads import balanced, evenly, num_threads, run
@@ -20,7 +20,7 @@ PIECE = 1 << 14
 """Nodes that a thread looks at in one go, at least."""
 
 
-@jit
+@jit_in_place
 def _mark_channels(g: Adjacency, kinds: Kinds, arc: int, row: int, k: int, channels: np.ndarray) -> int:
     """Mark the channels of a list with k; returns the nodes of those that are new."""
     q = g.arc_other[arc]
@@ -34,7 +34,7 @@ def _mark_channels(g: Adjacency, kinds: Kinds, arc: int, row: int, k: int, chann
     return size
 
 
-@jit
+@jit_in_place
 def _mark_nodes(
     g: Adjacency,
     kinds: Kinds,
@@ -60,7 +60,7 @@ def _mark_nodes(
     return size
 
 
-@jit
+@jit_in_place
 def _two_hop(
     g: Adjacency,
     kinds: Kinds,
@@ -131,7 +131,7 @@ def _two_hop(
         out[k] = size
 
 
-@jit
+@jit_in_place
 def _walk_cost(
     g: Adjacency, kinds: Kinds, q: int, u: int, times: int, directed: bool, fired: np.ndarray, k: int
 ) -> int:
@@ -153,7 +153,7 @@ def _walk_cost(
     return n
 
 
-@jit
+@jit_in_place
 def _lone_steps(g: Adjacency, directed: bool, start: int, stop: int, out: np.ndarray) -> None:
     """Neighbours of nodes start..stop along arcs whose lists are not shared, (N,) int64."""
     p = partition_of(g, start)
@@ -176,7 +176,7 @@ class Sharing(NamedTuple):
     arc: np.ndarray  # (arcs with shared lists,) int32
 
 
-@jit
+@jit_in_place
 def _steps_along(
     g: Adjacency,
     kinds: Kinds,
@@ -218,7 +218,7 @@ def _steps_along(
     return n
 
 
-@jit
+@jit_in_place
 def _hub_steps(
     g: Adjacency,
     kinds: Kinds,
@@ -238,7 +238,7 @@ def _hub_steps(
             )
 
 
-@jit
+@jit_in_place
 def _path_counts(
     g: Adjacency,
     kinds: Kinds,
@@ -270,7 +270,7 @@ def _path_counts(
         cost[k] = n
 
 
-@jit
+@jit_in_place
 def _plain_path_counts(
     g: Adjacency,
     owner: np.ndarray,

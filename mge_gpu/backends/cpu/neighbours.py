@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from mge_gpu.backends.adjacency import CROSSED, FLAT, Adjacency
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit_in_place
 
 
 @numba.njit(inline="always")
@@ -69,7 +69,7 @@ def first_shift(g: Adjacency, low: int, high: int, bound: int) -> int:
     return low
 
 
-@jit
+@jit_in_place
 def degrees(g: Adjacency, start: int, stop: int, indeg: np.ndarray, outdeg: np.ndarray) -> None:
     """List lengths of nodes start..stop, (N,) int32 each."""
     p = partition_of(g, start)
@@ -89,7 +89,7 @@ def degrees(g: Adjacency, start: int, stop: int, indeg: np.ndarray, outdeg: np.n
         indeg[v] = total - out
 
 
-@jit
+@jit_in_place
 def hub_sums(g: Adjacency, x: np.ndarray, start: int, stop: int, out: np.ndarray) -> None:
     """Sum of x over the neighbours of hubs start..stop."""
     for h in range(start, stop):
@@ -104,7 +104,7 @@ def hub_sums(g: Adjacency, x: np.ndarray, start: int, stop: int, out: np.ndarray
         out[h] = total
 
 
-@jit
+@jit_in_place
 def neighbour_sums(
     g: Adjacency, x: np.ndarray, shared: np.ndarray, start: int, stop: int, out: np.ndarray
 ) -> None:

@@ -12,7 +12,7 @@ the timing. Members of a hub that go in one round are counted, and the hub's lis
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit, jit_in_place
 from mge_gpu.backends.cpu.neighbours import first_shift, partition_of, place_of, spot
 from mge_gpu.backends.cpu.threads import call, run
 
@@ -23,7 +23,7 @@ ALONE = 1 << 16
 """Edges of a round below which one thread does it, and the rounds after it, without a hand-over."""
 
 
-@jit
+@jit_in_place
 def _round(
     g: Adjacency,
     frontier: np.ndarray,
@@ -100,7 +100,7 @@ def _round(
     return found, entered
 
 
-@jit
+@jit_in_place
 def _window(degree: np.ndarray, start: int, stop: int, k: int, top: int, out: np.ndarray) -> int:
     """Write the nodes of start..stop with k < degree < top to ``out``; returns how many."""
     n = 0
@@ -111,7 +111,7 @@ def _window(degree: np.ndarray, start: int, stop: int, k: int, top: int, out: np
     return n
 
 
-@jit
+@jit_in_place
 def _least_above(degree: np.ndarray, k: int) -> int:
     """The smallest degree above k, or -1."""
     least = -1
@@ -122,7 +122,7 @@ def _least_above(degree: np.ndarray, k: int) -> int:
     return least
 
 
-@jit
+@jit_in_place
 def _next_level(
     degree: np.ndarray, pool: np.ndarray, size: int, k: int, out: np.ndarray
 ) -> tuple[int, int, int]:

@@ -12,9 +12,9 @@ import numba
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import SUM, jit_in_place
 from mge_gpu.backends.cpu.product_dense import DenseBlock, add_rows, load_rows, used_pairs
-from mge_gpu.backends.cpu.product_runs import SUM, collect, spread
+from mge_gpu.backends.cpu.product_runs import collect, spread
 from mge_gpu.backends.cpu.reach import furthest, sides
 from mge_gpu.backends.cpu.serial import run_serial
 from mge_gpu.backends.cpu.threads import balanced, evenly, num_threads, run
@@ -30,13 +30,13 @@ class Groups(NamedTuple):
     weight: np.ndarray  # (nonzeros,) float32
 
 
-@jit
+@jit_in_place
 def _count(source_channel: np.ndarray, tap: np.ndarray, taps: int, start: np.ndarray) -> None:
     for k in range(len(tap)):
         start[np.int64(source_channel[k]) * taps + tap[k] + 1] += 1
 
 
-@jit
+@jit_in_place
 def _place(
     source_channel: np.ndarray,
     tap: np.ndarray,
@@ -274,12 +274,12 @@ def costs(b: Block, pairs: np.ndarray) -> tuple[float, float]:
     """
     nonzeros, positions, taps = len(b.tap), b.target_positions, len(b.pair_count)
     targets = int(b.target_channel.max(initial=-1)) + 1
-    moved = 2.0 * b.pair_count[pairs % max(taps, 1)].sum()
-    sparse = nonzeros * (30 + 0.18 * positions) + moved
+    moved = float(b.pair_count[pairs % max(taps, 1)].sum())
+    sparse = nonzeros * (6 + 0.13 * positions) + 2.0 * moved
     if b.target_position_stride > 1:  # both sides are copied there and back
         sparse += 6.0 * (targets + len(pairs) / max(taps, 1)) * positions
-    copied = moved + 2.0 * (targets + len(pairs)) * positions
-    dense = 0.8 * (targets * len(pairs) * (0.3 + 0.08 * positions) + copied)
+    dense = targets * len(pairs) * (0.3 + 0.05 * positions) + 1.5 * moved
+    dense += 2.0 * (targets + len(pairs)) * positions
     return sparse, dense
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit, jit_in_place
 from mge_gpu.backends.cpu.product_runs import collect, spread
 
 SCRATCH = 1 << 19  # values that the scratch of a tile may hold: it stays in the cache
@@ -29,7 +29,7 @@ class Tiles(NamedTuple):
     pair_tap: np.ndarray  # (pairs,) int32
 
 
-@jit
+@jit_in_place
 def _clip(
     run_ptr: np.ndarray, runs: np.ndarray, start: np.ndarray, ptr: np.ndarray, out: np.ndarray, fill: bool
 ) -> int:
@@ -81,7 +81,7 @@ def _tiles(b: Block, pairs: np.ndarray, targets: int, parts: int) -> Tiles:
     return Tiles(start, ptr, out, (pairs // taps).astype(np.int32), (pairs % taps).astype(np.int32))
 
 
-@jit
+@jit_in_place
 def gather(t: Tiles, tile: int, taps: int, offset: int, stride: int, x: np.ndarray, z: np.ndarray) -> None:
     """z[pair, j] = (R_tap x_channel)[start + j]; x is read from ``offset``, one channel each ``stride``."""
     for pair in range(len(t.pair_tap)):
@@ -91,7 +91,7 @@ def gather(t: Tiles, tile: int, taps: int, offset: int, stride: int, x: np.ndarr
         collect(t.runs, t.run_ptr[key], t.run_ptr[key + 1], base, x, z[pair])
 
 
-@jit
+@jit_in_place
 def scatter(t: Tiles, tile: int, taps: int, offset: int, stride: int, v: np.ndarray, y: np.ndarray) -> None:
     """The transpose of `gather`: adds R_tap^T v[pair] to the source channels of y."""
     for pair in range(len(t.pair_tap)):
@@ -113,7 +113,7 @@ def load_rows(x: np.ndarray, offset: int, stride: int, step: int, rows: np.ndarr
                 rows[c, j] = x[np.uint64(offset + c * stride + j * step)]
 
 
-@jit
+@jit_in_place
 def add_rows(rows: np.ndarray, y: np.ndarray, offset: int, stride: int, step: int) -> None:
     """y[offset + c stride + j step] += rows[c, j]."""
     n = rows.shape[1]
@@ -128,13 +128,13 @@ def add_rows(rows: np.ndarray, y: np.ndarray, offset: int, stride: int, step: in
                 y[np.uint64(offset + c * stride + j * step)] += rows[c, j]
 
 
-@jit
+@jit_in_place
 def _mark(source: np.ndarray, tap: np.ndarray, taps: int, used: np.ndarray) -> None:
     for k in range(len(source)):
         used[np.int64(source[k]) * taps + tap[k]] = True
 
 
-@jit
+@jit_in_place
 def _fill(
     target: np.ndarray,
     source: np.ndarray,
@@ -154,6 +154,13 @@ def used_pairs(b: Block) -> np.ndarray:
     used = np.zeros((int(b.source_channel.max(initial=-1)) + 1) * taps, np.bool_)
     _mark(b.source_channel, b.tap, taps, used)
     return np.flatnonzero(used)
+
+
+def _product(weight: torch.Tensor, z: torch.Tensor) -> np.ndarray:
+    """weight (m, n) @ z (n, width), (m, width): where narrow as z^T weight^T, up to 19 times as fast."""
+    if z.shape[1] >= NARROWEST:
+        return torch.mm(weight, z).numpy()
+    return torch.mm(z.t().contiguous(), weight.t()).t().contiguous().numpy()
 
 
 class DenseBlock:
@@ -186,10 +193,10 @@ class DenseBlock:
             if forward:
                 z = np.empty((len(t.pair_tap), width), x.dtype)
                 gather(t, tile, taps, b.source_offset, b.source_channel_stride, x, z)
-                out = torch.mm(weight, torch.from_numpy(z)).numpy()
+                out = _product(weight, torch.from_numpy(z))
                 add_rows(out, y, at, b.target_channel_stride, step)
             if backward:
                 mine = np.empty((high - low, width), x.dtype)
                 load_rows(x, at, b.target_channel_stride, step, mine)
-                out = torch.mm(weight.t(), torch.from_numpy(mine)).numpy()
+                out = _product(weight.t(), torch.from_numpy(mine))
                 scatter(t, tile, taps, b.source_offset, b.source_channel_stride, out, y)

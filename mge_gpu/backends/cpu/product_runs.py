@@ -1,16 +1,9 @@
 """R_k x and R_k^T y of one tap, along its runs of position pairs."""
 
-from typing import Any
-
 import numba
 import numpy as np
 
-SUM: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "fastmath": {"reassoc", "contract"},
-    "error_model": "numpy",
-}
+from mge_gpu.backends.cpu.jit import SUM
 
 
 @numba.njit(inline="always")

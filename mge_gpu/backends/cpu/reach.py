@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mge_gpu.backends.adjacency import Block
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit_in_place
 from mge_gpu.backends.cpu.threads import call, evenly, num_threads, run
 
 
@@ -33,14 +33,14 @@ def furthest(side: Side, runs: np.ndarray) -> int:
     return int(np.maximum(runs[:, side.first], last).max(initial=-1))
 
 
-@jit
+@jit_in_place
 def _cover(runs: np.ndarray, first: int, step: int, there: np.ndarray) -> None:
     for r in range(len(runs)):
         for j in range(runs[r, 2]):
             there[runs[r, first] + j * runs[r, step]] = True
 
 
-@jit
+@jit_in_place
 def _count(
     channels: int, offset: int, stride: int, places: np.ndarray, x: np.ndarray, out: np.ndarray
 ) -> None:
@@ -61,7 +61,7 @@ def _marked(side: Side, runs: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, in
     return count, len(places)
 
 
-@jit
+@jit_in_place
 def _spread(
     near: Side,
     far: Side,
@@ -98,7 +98,7 @@ def reach(b: Block, marks: np.ndarray, backward: bool = False) -> None:
     call(_spread, near, far, b.tap, b.run_ptr, b.runs, there, count - reached, marks)
 
 
-@jit
+@jit_in_place
 def _between(
     source: Side,
     target: Side,

@@ -8,7 +8,7 @@ import numpy as np
 
 from mge_gpu.backends.adjacency import OWN, Adjacency, arc_partitions, node_positions
 from mge_gpu.backends.cpu.cliques import clique_partitions
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit, jit_in_place
 from mge_gpu.backends.cpu.kinds import arc_kinds
 from mge_gpu.backends.cpu.neighbours import place_of, spot
 from mge_gpu.backends.cpu.threads import run
@@ -21,7 +21,7 @@ class Representatives(NamedTuple):
     multiplicity: np.ndarray
 
 
-@jit
+@jit_in_place
 def _reached_positions(
     g: Adjacency, p: int, arc: int, channels: int, first: np.ndarray, reached: np.ndarray
 ) -> None:

@@ -9,7 +9,7 @@ lies in the level before its own, which the certificate of `cuts` needs.
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency, arc_positions
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit_in_place
 from mge_gpu.backends.cpu.neighbours import first_shift, partition_of, place_of, spot
 from mge_gpu.backends.cpu.threads import call, evenly, num_threads, run
 
@@ -22,7 +22,7 @@ TRIES = 16
 UNSEEN, ROOT = -2, -1
 
 
-@jit
+@jit_in_place
 def _push(
     g: Adjacency,
     p: int,
@@ -67,7 +67,7 @@ def _push(
             fired[h] = True
 
 
-@jit
+@jit_in_place
 def _pull(
     g: Adjacency,
     p: int,
@@ -210,7 +210,7 @@ class _Search:
         return new.astype(np.int32)
 
 
-@jit
+@jit_in_place
 def _rest(
     g: Adjacency, without: np.ndarray, queue: np.ndarray, level: np.ndarray, parent: np.ndarray
 ) -> None:
@@ -244,7 +244,7 @@ def _rest(
                         tail += 1
 
 
-@jit
+@jit_in_place
 def _root(level: np.ndarray, degree: np.ndarray) -> int:
     """The first of the unseen nodes of the largest degree."""
     found = -1

@@ -7,24 +7,14 @@ once a channel, and what single nodes have beyond it with the nodes.
 import numpy as np
 
 from mge_gpu.backends.adjacency import Adjacency
-from mge_gpu.backends.cpu.compress import jit
+from mge_gpu.backends.cpu.jit import jit_in_place
 from mge_gpu.backends.cpu.kinds import Kinds, arc_kinds
 from mge_gpu.backends.cpu.local import owners
 from mge_gpu.backends.cpu.neighbours import partition_of, place_of, spot
 from mge_gpu.backends.cpu.threads import balanced, num_threads, run
 
 
-@jit
-def _grown(array: np.ndarray, size: int, needed: int) -> np.ndarray:
-    """``array`` itself, or a copy of its first ``size`` entries with room for ``needed``."""
-    if needed <= len(array):
-        return array
-    larger = np.empty(2 * needed, array.dtype)
-    larger[:size] = array[:size]
-    return larger
-
-
-@jit
+@jit_in_place
 def _add_channels(
     g: Adjacency, kinds: Kinds, arc: int, row: int, times: int, common: np.ndarray, used: np.ndarray, n: int
 ) -> int:
@@ -40,7 +30,7 @@ def _add_channels(
     return n
 
 
-@jit
+@jit_in_place
 def _add_nodes(
     g: Adjacency, arc: int, anchor: int, row: int, times: int, count: np.ndarray, used: np.ndarray, n: int
 ) -> int:
@@ -56,7 +46,7 @@ def _add_nodes(
     return n
 
 
-@jit
+@jit_in_place
 def _wedges(
     g: Adjacency,
     kinds: Kinds,
@@ -68,16 +58,18 @@ def _wedges(
     common: np.ndarray,
     alone: np.ndarray,
     visits: np.ndarray,
+    nodes: np.ndarray,
+    hubs: np.ndarray,
+    channels: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """For each node u, in the columns of out: the sum of C(codegree(u, v), 2) over all v; the sums of
     t_uv and of C(t_uv, 2) over its neighbours v (t_uv triangles on the edge).
 
     ``count`` (N,), ``common`` and ``alone`` (C,) and ``visits`` (H,) are of 0: v has count[v] neighbours in
-    common with u, and common[channel of v] more. A hub's list is walked once for all who share it.
+    common with u, and common[channel of v] more. A hub's list is walked once for all who share it. Which are
+    not 0 any more, ``nodes``, ``channels`` and ``hubs`` of the same lengths list.
     """
-    nodes, hubs = np.empty(1024, np.int32), np.empty(1024, np.int64)
-    channels = np.empty(len(common), np.int64)
     for k in range(first, last):
         v, p = node[k], owner[k]
         c, x = place_of(g, p, v)
@@ -98,7 +90,6 @@ def _wedges(
                         if g.list_hub[near] >= 0 and (not every or kinds.whole[further]):
                             h = g.list_hub[near] + g.position_group[to]
                             if visits[h] == 0:
-                                hubs = _grown(hubs, visited, visited + 1)
                                 hubs[visited] = h
                                 visited += 1
                             visits[h] += width
@@ -114,9 +105,6 @@ def _wedges(
                             if every:
                                 w = u + z if g.channel_first[q] else u + z * g.divisor[q]
                                 to, near = spot(g, further, d, z, w - g.offset[q])
-                            size = g.list_ptr[near + 1] - g.list_ptr[near]
-                            size *= g.span_ptr[further + 1] - g.span_ptr[further]
-                            nodes = _grown(nodes, n, n + size)
                             n = _add_nodes(g, further, g.anchor[to], near, 1, count, nodes, n)
         for e in range(visited):
             h = hubs[e]
@@ -125,8 +113,6 @@ def _wedges(
             if kinds.whole[arc]:
                 used = _add_channels(g, kinds, arc, row, times, common, channels, used)
                 continue
-            size = (g.list_ptr[row + 1] - g.list_ptr[row]) * (g.span_ptr[arc + 1] - g.span_ptr[arc])
-            nodes = _grown(nodes, n, n + size)
             n = _add_nodes(g, arc, g.hub_anchor[h], row, times, count, nodes, n)
         squares, tri, pairs = 0, 0, 0
         for arc in range(g.arc_ptr[p], g.arc_ptr[p + 1]):
@@ -184,7 +170,13 @@ def wedge_counts(g: Adjacency, nodes: np.ndarray, cost: np.ndarray) -> np.ndarra
     def task(k: int) -> None:
         common, alone = (np.zeros(kinds.channel[-1], np.int64) for _ in range(2))
         count, visits = np.zeros(g.num_nodes, np.int32), np.zeros(g.num_hubs, np.int32)
-        _wedges(g, kinds, owner, nodes, cuts[k], cuts[k + 1], count, common, alone, visits, out)
+        # As long as there may be entries: memory that is not written to is not taken.
+        seen = (
+            np.empty(len(count), np.int32),
+            np.empty(len(visits), np.int64),
+            np.empty(len(common), np.int64),
+        )
+        _wedges(g, kinds, owner, nodes, cuts[k], cuts[k + 1], count, common, alone, visits, *seen, out)
 
     run(task, len(cuts) - 1)
     return out
