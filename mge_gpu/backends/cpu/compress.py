@@ -134,7 +134,18 @@ def fill_rows(
     cursor: np.ndarray,
     shifts: np.ndarray,
 ) -> None:
-    """Write the shifts of each (channel, class) row; ``cursor`` starts at the row pointers."""
+    """Write the shifts of each (channel, class) row; ``cursor`` starts at the row pointers.
+
+    Of a single tap they come in ascending order: position by position where channels run fastest.
+    """
+    if len(class_ptr) == 2 and position_stride > channel_stride:
+        for j in range(len(class_id)):
+            first = class_shift[j] * position_stride
+            for k in range(len(channel)):
+                row = channel[k] * classes + class_id[j]
+                shifts[cursor[row]] = other[k] * channel_stride + first
+                cursor[row] += 1
+        return
     for k in range(len(channel)):
         base = channel[k] * classes
         for j in range(class_ptr[tap[k]], class_ptr[tap[k] + 1]):
@@ -175,9 +186,17 @@ def count_distinct(
     return int(total)
 
 
-@jit
 def sort_rows(ptr: np.ndarray, shifts: np.ndarray) -> None:
     """Sort each row in place. Most are sorted already, or in short descending runs."""
+    far: np.ndarray = np.zeros(len(ptr) - 1, np.bool_)
+    _sort_nearly_sorted(ptr, shifts, far)
+    for r in np.flatnonzero(far):
+        shifts[ptr[r] : ptr[r + 1]].sort()
+
+
+@jit_in_place
+def _sort_nearly_sorted(ptr: np.ndarray, shifts: np.ndarray, far: np.ndarray) -> None:
+    """Sort rows by insertion; those that are far from sorted are marked and left."""
     for r in range(len(ptr) - 1):
         lo, hi = ptr[r], ptr[r + 1]
         moves = 0
@@ -189,8 +208,8 @@ def sort_rows(ptr: np.ndarray, shifts: np.ndarray) -> None:
                 i -= 1
             shifts[i] = x
             moves += j - i
-            if moves > 32 * (hi - lo):  # far from sorted
-                shifts[lo:hi] = np.sort(shifts[lo:hi])
+            if moves > 32 * (hi - lo):
+                far[r] = True
                 break
 
 
