@@ -108,9 +108,7 @@ class Tokens(nn.Module):
                 x = a(x)
             elif step == "attention":
                 x = torch.softmax(a(x) @ b(x).transpose(-1, -2), -1) @ c(x)
-            elif (
-                step == "mean"
-            ):  # a token is read by itself and within the mean: two kinds of taps in a block
+            elif step == "mean":  # a block with two kinds of taps: of a token itself, and within the mean
                 x = a(x + x.mean(-2, keepdim=True))
             elif step == "gate":
                 x = a(x) * b(x.amax(-2, keepdim=True))
@@ -121,8 +119,6 @@ class Tokens(nn.Module):
             elif step == "split":  # two tokens go another way
                 x = torch.cat([a(x[..., :2, :]), b(x[..., 2:, :])], -2)
             else:  # each of half of the tokens reads the whole other half
-                half = x.shape[-2] // 2
-                x = torch.cat(
-                    [a(x[..., :half, :]), b(x[..., half:, :] + c(x[..., :half, :]).mean(-2, True))], -2
-                )
+                x, y = x.tensor_split([x.shape[-2] // 2], -2)
+                x = torch.cat([a(x), b(y + c(x).mean(-2, True))], -2)
         return self.last(x[..., 0, :] if self.head == "first" else x.mean(-2) if self.head == "mean" else x)

@@ -1,6 +1,6 @@
 """Networks whose layers link partitions of two colours, and what the colours say of eigenvectors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,15 @@ def two_colours(w: Workspace) -> list[bool] | None:
                 elif colour[q] == colour[p]:
                     return None
     return [colour[p] for p in range(len(near))]
+
+
+def colour_by_colour(colour: Sequence[bool]) -> list[int]:
+    """The partitions of the first colour, then those of the second.
+
+    >>> colour_by_colour([False, True, False])
+    [0, 2, 1]
+    """
+    return sorted(range(len(colour)), key=colour.__getitem__)
 
 
 class Numbered(NamedTuple):
@@ -62,7 +71,7 @@ def renumbered(w: Workspace, blocks: Iterable[tuple[int, int, Block]]) -> Number
     if colour is None:
         return Numbered([block for _, _, block in blocks], [], None)
     parts, sizes, first = w.graph.partitions, [0, 0], [0] * len(colour)
-    for p in sorted(range(len(parts)), key=colour.__getitem__):
+    for p in colour_by_colour(colour):
         first[p] = sum(sizes)
         sizes[colour[p]] += parts[p].size
     legs: tuple[list[Block], list[Block]] = [], []

@@ -19,7 +19,7 @@ from mge_gpu.backends import Block
 from mge_gpu.graph import MultipartiteGraph
 from mge_gpu.graph.orbits import Orbits
 from mge_gpu.metrics.base import Workspace
-from mge_gpu.metrics.colours import Numbered, renumbered, two_colours
+from mge_gpu.metrics.colours import Numbered, colour_by_colour, renumbered, two_colours
 
 Operator = Callable[..., Any]
 
@@ -46,9 +46,8 @@ class Quotient(Workspace):
     def sizes(self) -> np.ndarray:
         """Nodes in each orbit, (N,) int64, in the order of `by_colour`."""
         colour = two_colours(self) or [False] * len(self.orbits.sizes)
-        order = sorted(range(len(colour)), key=colour.__getitem__)
-        parts = [np.tile(self.orbits.sizes[p], self.orbits.partitions[p].channels) for p in order]
-        return np.concatenate([np.zeros(0, np.int64), *parts])
+        sizes, parts = self.orbits.sizes, self.orbits.partitions
+        return np.concatenate([np.tile(sizes[p], parts[p].channels) for p in colour_by_colour(colour)])
 
     @cached_property
     def _within_and_across(self) -> tuple[Numbered, Numbered]:

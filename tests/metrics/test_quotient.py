@@ -1,7 +1,5 @@
 """Networks of tokens: eigenvalues from one token of each kind, against those of the written-out graph."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -15,11 +13,11 @@ from tests.graphs import TOKEN_STEPS, Tokens, random_masks
 
 
 def encoded(
-    steps: tuple[str, ...], head: str, tokens: int, sparsity: float = 0.3, seed: int = 0, **options: Any
+    steps: tuple[str, ...], head: str, tokens: int, sparsity: float = 0.3, seed: int = 0
 ) -> mge_gpu.MultipartiteGraph:
     torch.manual_seed(seed)
     model = Tokens(steps, head)
-    return mge_gpu.encode(model, (tokens, 3), random_masks(model, sparsity, seed), **options)
+    return mge_gpu.encode(model, (tokens, 3), random_masks(model, sparsity, seed))
 
 
 def matrix(graph: mge_gpu.MultipartiteGraph) -> np.ndarray:
