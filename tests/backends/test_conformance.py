@@ -519,27 +519,50 @@ def test_some_nodes_in_any_order(backend: Any) -> None:
 def test_representatives_stand_for_all_nodes(backend: Any) -> None:
     """Multiplicities add up to N, and weigh the local counts as all nodes together have them."""
 
-    def check(graph: MultipartiteGraph) -> None:
-        every = np.arange(graph.num_nodes)
-        for one_way in (True, False):
-            node, times = backend.representatives(graph.adjacency, one_way)
-            assert times.sum() == graph.num_nodes and (times > 0).all()
-            assert len(np.unique(node)) == len(node) and (len(node) == 0 or 0 <= node.min())
-            count: Callable[[np.ndarray], np.ndarray]
-            count = (
-                (lambda v: two_hop_sizes(backend, graph, v)[:, None])
-                if one_way
-                else (lambda v: local_counts(backend, graph, v))
-            )
-            whole = Counter(map(tuple, np.column_stack([count(every), partition_of(graph, every)]).tolist()))
-            weighed: Counter[tuple[int, ...]] = Counter()
-            for row, m in zip(
-                np.column_stack([count(node), partition_of(graph, node)]).tolist(), times, strict=True
-            ):
-                weighed[tuple(row)] += int(m)
-            assert weighed == whole
+    on_networks(lambda graph: stand_for_all(backend, graph))
 
-    on_networks(check)
+
+def test_representatives_whose_second_step_begins_in_an_irregular_partition(backend: Any) -> None:
+    """A map and its mirror image: what the two share differs from position to position.
+
+    They come from an input that another layer mixes position by position, so that nodes next to it stand
+    for themselves, but not those after them.
+    """
+
+    class Mirror(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix, self.last = nn.Linear(12, 12), nn.Conv1d(3, 2, 1)
+            self.a, self.b = (nn.Conv1d(2, 3, 3, padding=1) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.last(self.a(x) * self.b(x).flip(-1)), self.mix(x)
+
+    graph = mge_gpu.encode(Mirror(), (2, 12), pad_input=False)
+    assert (graph.adjacency.arc_view == CROSSED).any()
+    stand_for_all(backend, graph)
+
+
+def stand_for_all(backend: Any, graph: MultipartiteGraph) -> None:
+    """Representatives have the local counts of all nodes, as often as these have them."""
+    every = np.arange(graph.num_nodes)
+    for one_way in (True, False):
+        node, times = backend.representatives(graph.adjacency, one_way)
+        assert times.sum() == graph.num_nodes and (times > 0).all()
+        assert len(np.unique(node)) == len(node) and (len(node) == 0 or 0 <= node.min())
+        count: Callable[[np.ndarray], np.ndarray]
+        count = (
+            (lambda v: two_hop_sizes(backend, graph, v)[:, None])
+            if one_way
+            else (lambda v: local_counts(backend, graph, v))
+        )
+        whole = Counter(map(tuple, np.column_stack([count(every), partition_of(graph, every)]).tolist()))
+        weighed: Counter[tuple[int, ...]] = Counter()
+        for row, m in zip(
+            np.column_stack([count(node), partition_of(graph, node)]).tolist(), times, strict=True
+        ):
+            weighed[tuple(row)] += int(m)
+        assert weighed == whole
 
 
 def partition_of(graph: MultipartiteGraph, nodes: np.ndarray) -> np.ndarray:

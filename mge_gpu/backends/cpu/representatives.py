@@ -211,10 +211,12 @@ def _reach(
     start = np.zeros(len(g.arc_other) + 1, np.int64)
     start[1:] = np.cumsum(g.arc_classes)
     owner = arc_partitions(g)
+    passed = ~irregular  # by the two steps from a regular partition
+    passed[g.arc_other[passed[owner]]] = True
 
     def task(arc: int) -> tuple[np.ndarray, np.ndarray]:
         p = int(owner[arc])
-        if irregular[p] or whole[arc]:  # not looked at
+        if whole[arc] or not passed[p]:  # not looked at
             return np.zeros(g.arc_classes[arc], np.int64), np.zeros(0, np.int64)
         channels, positions = node_positions(g, p)
         classes = g.position_class[g.arc_position[arc] : g.arc_position[arc] + positions]
