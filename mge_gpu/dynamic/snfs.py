@@ -127,7 +127,7 @@ def parts(
     shares = [mean / total_mean for mean in means] if total_mean > 0 else [0.0] * len(means)
     dropped = []
     for share, count, size in zip(shares, active, sizes, strict=True):
-        sparsity = 1 - count / size if size else 0.0
+        sparsity = (size - count) / size if size else 0.0  # exact where it is DENSE; 1 - 0.8 is less than 0.2
         growing = sparsity < DENSE and share * len(shares) > 1
         dropped.append(rounded_up(min(sparsity, fraction) if growing else fraction, count))
     if total_mean <= 0:

@@ -260,6 +260,7 @@ def test_snfs_parts(network: tuple[list[float], list[int], list[int]], fraction:
     ("means", "active", "sizes", "dropped", "grown"),
     [
         ([3.0, 1.0], [100, 100], [1000, 1000], [50, 50], [75, 25]),
+        ([0.0, 0.1], [80, 80], [80, 100], [40, 40], [21, 59]),
         # The first is 1/6 sparse and grows: it drops ⌈50/6⌉; 99 % of its 19 free places are 18, and the
         # 12.6 of its 30.6 that find no place go to the other.
         ([9.0, 1.0], [50, 50], [60, 1000], [9, 25], [18, 16]),
