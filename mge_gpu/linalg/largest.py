@@ -36,8 +36,10 @@ def largest_eigenvalue(
     beta_m |s_m| of the largest one true (Paige, Linear Algebra and its Applications 34, 1980). So
     nothing but three vectors is kept, and no restart slows the convergence.
 
-    Stops when that residual, a bound on the error, is at most ``tol`` times the value; or when the
-    value has grown by no more than that since half as many products. The second matters where
+    Stops when that residual is at most ``tol`` times the value; or when the value has grown by no more
+    than that since half as many products. Within the residual there is an eigenvalue: the largest, unless
+    the first vector has next to nothing of it (two that nearly agree, in parts of the graph that hardly
+    touch), which a smaller ``tol`` makes as much less likely. The second matters where
     eigenvalues crowd at the top (a large map of equal pixels): there the value settles long before any
     one eigenvector does, with an error of at most a third of that growth where it falls like 1 / m².
     Returns 0.0 for n = 0. Warns with ConvergenceWarning if it does not get there.

@@ -25,7 +25,7 @@ TOLERANCE = 3e-5
 """Bound on the relative error of an eigenvalue; mostly it is about the square of that."""
 
 FINE, FINE_NODES = 1e-7, 1 << 14
-"""The bound for the gap of graphs of at most so many nodes, in double precision: it costs next to nothing."""
+"""The bound for graphs of at most so many nodes, in double precision: it costs next to nothing."""
 
 
 ROUGH = 0.01
@@ -36,7 +36,7 @@ LARGE = 1 << 19
 
 
 def _accuracy(w: Workspace) -> dict[str, Any]:
-    """How accurately eigenvalues are found whose difference is wanted, and in which precision."""
+    """How accurately eigenvalues are found, and in which precision."""
     fine = w.num_nodes <= FINE_NODES
     return {
         "tol": FINE if fine else TOLERANCE,
@@ -137,7 +137,7 @@ def spectral_gap(w: Workspace) -> Measured:
     values, k, info, note = _largest(orbits or w)
     if orbits is None or _most_within(orbits) <= np.append(np.abs(values), k * [0.0])[k - 1]:
         return _gap(values, k, info, note)
-    value, inner = _within(orbits, _accuracy(orbits)["tol"])
+    value, inner = _within(orbits)
     bounds = np.concatenate([info.bounds, inner.bounds])
     note += "" if inner.converged else "; not converged within a token"
     return _gap(np.append(values, k * [value]), k, replace(info, bounds=bounds), note)
@@ -177,12 +177,12 @@ def _most_within(w: Quotient) -> float:
     return float(_symmetric(w).within(one).max())
 
 
-def _within(w: Quotient, tol: float, strength: Any = None) -> tuple[float, LanczosInfo]:
+def _within(w: Quotient, strength: Any = None) -> tuple[float, LanczosInfo]:
     """The largest eigenvalue within a thread that can be exchanged, of A or (``strength``) of D - A.
 
     There are at least three of each: `orbits.FEWEST`.
     """
-    apply, n, options = _symmetric(w).within, w.graph.num_nodes, _accuracy(w) | {"tol": tol}
+    apply, n, options = _symmetric(w).within, w.graph.num_nodes, _accuracy(w)
     start = np.random.default_rng(w.seed).standard_normal(n, options["dtype"]) * (w.sizes > 1)
     images = cycle(_vectors(w, n, 3))
 
@@ -212,11 +212,11 @@ def _start(w: Workspace, strength: Any) -> Any:
 def spectral_radius(w: Workspace) -> Measured:
     """Largest eigenvalue of the weighted Laplacian D - A of the undirected graph."""
     if isinstance(w, Together):
-        return spectra.radii(w, TOLERANCE, _single(w))
+        return spectra.radii(w, _accuracy(w)["tol"], _single(w))
     orbits = quotient(w)
     value, note, strength = _radius(orbits or w)
     if orbits is not None and by_colour(orbits).sizes is None:  # else a vector with the colours' signs has it
-        inner, found = _within(orbits, TOLERANCE, strength)
+        inner, found = _within(orbits, strength)
         value = max(value, inner)
         note += "" if found.converged else "; not converged within a token"
     return Measured(value, note)
@@ -225,7 +225,7 @@ def spectral_radius(w: Workspace) -> Measured:
 def _radius(w: Workspace) -> tuple[float, str, Any]:
     """The largest eigenvalue of D - A, how it was found, and the diagonal of D."""
     apply, n = _symmetric(w), w.graph.num_nodes
-    options = _accuracy(w) | {"tol": TOLERANCE}
+    options = _accuracy(w)
     if isinstance(w, Quotient):
         strength = apply(apply.root) / apply.root
     else:
