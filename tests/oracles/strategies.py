@@ -151,9 +151,11 @@ def pool_mixer(draw: Draw, case: Case, v: int) -> int:
 
 
 def two_layers_times(draw: Draw, case: Case, v: int) -> int:
-    """f(x) * g(x): consumers see the nodes of both."""
+    """f(x) * g(x), at times with one of them mirrored: consumers see the nodes of both."""
     width = integer(draw, 1, 2)
     a, b = (layers.branch(draw, case, v, width, 1) for _ in range(2))
+    if chance(draw, 3):
+        b = case.add("route", lambda x: x.flip(-1), b, label="mirrored")
     return case.add("mul", _times, a, b)
 
 
@@ -198,12 +200,27 @@ def mix(draw: Draw, case: Case, v: int) -> int:
     return case.add("add", _plus, v, turn(draw, case, u))
 
 
+def axial(draw: Draw, case: Case, v: int) -> int:
+    """A layer along one side of a map, channel by channel, with its skip or without."""
+    upright = chance(draw, 2)
+
+    def turned(v: int) -> int:
+        return case.add("view", lambda x: x.transpose(2, 3), v, label="turn") if upright else v
+
+    u = turned(v)
+    side = case.shape(u)[-1]
+    keep = chance(draw, 2)
+    u = turned(case.add("layer", nn.Linear(side, side if keep else integer(draw, 2, 5)), u))
+    return case.add("add", _plus, v, u) if keep else u
+
+
 def resample(draw: Draw, case: Case, v: int) -> int:
     """Upsampling, zero padding, slicing of positions, flipping."""
     functions: list[tuple[str, Callable[[Tensor], Tensor]]] = [
         ("slice", lambda x: x[:, :, 1:, ::2]),
         ("crop", lambda x: F.pad(x, (0, -1, -1, 0))),
         ("pad", lambda x: F.pad(x, (1, 0, 0, 2))),
+        ("flip", lambda x: x.flip(2, 3)),
     ]
     if case.values[v][0].numel() <= 40:
         functions += [
@@ -304,5 +321,5 @@ def _mean_keep(x: Tensor) -> Tensor:
 IMAGE_BLOCKS = [
     layers.layer, layers.layer, downsample, downsample, residual, residual, shortcut, dense, inception,
     halves, pool_mixer, two_layers_times, gate, shuffle, tokens, resample, repeated, gather, smooth, columns,
-    windowed_attention, windowed_attention, tokens,
+    windowed_attention, windowed_attention, tokens, axial,
 ]  # fmt: skip
