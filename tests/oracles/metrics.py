@@ -106,6 +106,24 @@ def brute_force_motifs(n: int, src: ArrayLike, dst: ArrayLike) -> int:
     return count
 
 
+def motifs_by_counts(n: int, src: ArrayLike, dst: ArrayLike) -> int:
+    """The same from what four nodes can have in common: for graphs on which listing them takes minutes."""
+    near = np.zeros((n, n), bool)
+    near[np.asarray(src), np.asarray(dst)] = True
+    near |= near.T
+    degree = near.sum(1)
+    common = (near.astype(np.float64) @ near).astype(np.int64)  # integer products are slow
+    np.fill_diagonal(common, 0)
+    on_edges = common * near
+    u, v = np.nonzero(np.triu(near))
+    paths = int(((degree[u] - 1) * (degree[v] - 1)).sum()) - int(on_edges.sum()) // 2
+    claws = int((degree * (degree - 1) * (degree - 2) // 6).sum())
+    squares, diamonds = (int((x * (x - 1) // 2).sum()) for x in (common, on_edges))
+    paws = int((on_edges.sum(1) // 2 * (degree - 2)).sum())
+    cliques = len(igraph.Graph(n=n, edges=np.column_stack([u, v])).cliques(4, 4))
+    return paths + claws - 3 * (squares // 4) - 2 * paws + 4 * (diamonds // 2) - 6 * cliques
+
+
 def _spectra(
     n: int, src: NDArray[np.int64], dst: NDArray[np.int64], weight: NDArray[np.float64]
 ) -> dict[str, float]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.oracles.metrics import brute_force_motifs, reference_metrics
+from tests.oracles.metrics import brute_force_motifs, motifs_by_counts, reference_metrics
 
 KEYS = (
     "nodes edges sink_nodes source_nodes disconnected_nodes removable_out removable_in one_hop two_hop "
@@ -31,6 +31,7 @@ def test_against_networkx(case: tuple[list[int], np.ndarray, np.ndarray, np.ndar
     n = sum(sizes)
     values = reference_metrics(n, src, dst, weight, sizes, [len(sizes) - 1])
     assert set(values) == set(KEYS)
+    assert motifs_by_counts(n, src, dst) == values["motifs"]
     directed = nx.DiGraph()
     directed.add_nodes_from(range(n))
     directed.add_weighted_edges_from(zip(src.tolist(), dst.tolist(), weight, strict=True))
