@@ -16,8 +16,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
-# The same examples in every run: a failure is then a change of the code. No deadline, since the first
-# example of a test may compile a numba kernel.
+# The same examples in every run: a failure is then a change of the code (see `tests` for new ones).
+# No deadline, since the first example of a test may compile a numba kernel.
 settings.register_profile(
     "mge_gpu",
     derandomize=True,
@@ -25,6 +25,7 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("new", settings.get_profile("mge_gpu"), derandomize=False)
 settings.load_profile("mge_gpu")
 
 
