@@ -17,7 +17,7 @@ from torch import nn
 
 import mge_gpu
 from mge_gpu.backends import Backend, Block, get_backend
-from mge_gpu.backends.adjacency import CROSSED
+from mge_gpu.backends.adjacency import CROSSED, FLAT
 from mge_gpu.backends.cpu import CpuBackend
 from mge_gpu.backends.cpu.cliques import clique_partitions
 from mge_gpu.backends.cpu.kinds import arc_kinds
@@ -540,6 +540,33 @@ def test_representatives_whose_second_step_begins_in_an_irregular_partition(back
 
     graph = mge_gpu.encode(Mirror(), (2, 12), pad_input=False)
     assert (graph.adjacency.arc_view == CROSSED).any()
+    stand_for_all(backend, graph)
+
+
+@pytest.mark.parametrize("view", [FLAT, CROSSED])
+def test_representatives_near_what_is_seen_in_another_view_from_afar(view: int, backend: Any) -> None:
+    """A map with a gate that reads the input by an index table, or across: pixels count for more or less."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = (nn.Conv1d(2, 2, 3, padding=1) for _ in range(2))
+            self.gate = nn.Conv1d(2, 2, 3, padding=1) if view == FLAT else nn.Conv1d(40, 2, 1)
+            self.last, self.order, self.kept = nn.Conv1d(2, 2, 1), torch.randperm(80), torch.rand(2, 40) < 0.5
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = (
+                x.flatten(1)[:, self.order].reshape(x.shape) * self.kept
+                if view == FLAT
+                else x.transpose(1, 2)
+            )
+            return self.last(self.b(self.a(x) * self.gate(y).mean(-1, keepdim=True)))
+
+    torch.manual_seed(0)
+    model = Gated()
+    model.gate.weight.data *= torch.rand_like(model.gate.weight) < 0.5
+    graph = mge_gpu.encode(model, (2, 40), pad_input=False)
+    assert (graph.adjacency.arc_view == view).any()
     stand_for_all(backend, graph)
 
 

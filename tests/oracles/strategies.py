@@ -170,6 +170,15 @@ def gate(draw: Draw, case: Case, v: int) -> int:
     return case.add("mul", _times, *((v, s) if chance(draw, 2) else (s, v)))
 
 
+def gate_from_afar(draw: Draw, case: Case, v: int) -> int:
+    """A map times the mean of a layer that reads what the map reads out of order, or across."""
+    c = case.shape(v)[0]
+    u = gather(draw, case, v) if chance(draw, 2) else turn(draw, case, v)
+    made = case.add("layer", nn.Conv2d(case.shape(u)[0], c, pick(draw, [1, 3]), padding=1), u)
+    s = case.add("pool", _mean_keep, made)
+    return case.add("mul", _times, layers.branch(draw, case, v, c, 1), s)
+
+
 def shuffle(draw: Draw, case: Case, v: int) -> int:
     """Channel shuffle by views, after a convolution that makes the channels even."""
     v = layers.branch(draw, case, v, pick(draw, [4, 6]), 1)
@@ -189,7 +198,7 @@ def tokens(draw: Draw, case: Case, v: int) -> int:
 
 
 def turn(draw: Draw, case: Case, v: int) -> int:
-    """Exchange the two dims of tokens or of a signal."""
+    """Exchange the first two dims of tokens, of a signal or of a map."""
     return case.add("view", lambda x: x.transpose(1, 2), v, label="transpose")
 
 
@@ -321,5 +330,5 @@ def _mean_keep(x: Tensor) -> Tensor:
 IMAGE_BLOCKS = [
     layers.layer, layers.layer, downsample, downsample, residual, residual, shortcut, dense, inception,
     halves, pool_mixer, two_layers_times, gate, shuffle, tokens, resample, repeated, gather, smooth, columns,
-    windowed_attention, windowed_attention, tokens, axial,
+    windowed_attention, windowed_attention, tokens, axial, gate_from_afar,
 ]  # fmt: skip

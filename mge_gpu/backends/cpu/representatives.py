@@ -119,7 +119,9 @@ def _signatures(
                         for m in range(reach_ptr[place], reach_ptr[place + 1]):
                             z = start + reach[m]
                             for third in range(g.arc_ptr[s], g.arc_ptr[s + 1]):
-                                last = np.int64(g.position_class[g.arc_position[third] + z])
+                                last = z  # along an arc of another view each position may differ from all
+                                if g.arc_view[third] == OWN:
+                                    last = np.int64(g.position_class[g.arc_position[third] + z])
                                 h, i = _mix(h, last, one), _mix(i, last, two)
         code[x, 0], code[x, 1] = h, i
 
